@@ -1,0 +1,43 @@
+"""stgraph: graph neural networks for spatial-transcriptomics foundation models.
+
+The names below load on first use, so that ``import stgraph`` stays instant and
+does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "read": "stgraph.io.read",
+    "synthetic_tissue": "stgraph.io.synthetic",
+    "build_graph": "stgraph.graph.build",
+    "fit": "stgraph.tasks.fit",
+    "embed": "stgraph.tasks.embed",
+    "from_pretrained": "stgraph.tasks.pretrained",
+    "StgraphError": "stgraph.errors",
+    "InputError": "stgraph.errors",
+}
+
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:
+    from stgraph.errors import InputError as InputError
+    from stgraph.errors import StgraphError as StgraphError
+    from stgraph.graph.build import build_graph as build_graph
+    from stgraph.io.read import read as read
+    from stgraph.io.synthetic import synthetic_tissue as synthetic_tissue
+    from stgraph.tasks.embed import embed as embed
+    from stgraph.tasks.fit import fit as fit
+    from stgraph.tasks.pretrained import from_pretrained as from_pretrained
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'stgraph' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,97 @@
+"""Files and folders that appear whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stgraph.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; move it to ``path`` if the block succeeds.
+
+    A failure or a kill inside the block leaves what stood at ``path`` untouched.
+
+    Parameters
+    ----------
+    path
+        The final file. Its folder is created if needed.
+
+    Yields
+    ------
+    Path
+        A path of the same suffix in the same folder, to be written by the caller.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+    os.close(fd)
+    tmp = Path(name)
+    try:
+        # mkstemp makes files private; what we publish follows the user's umask.
+        tmp.chmod(0o666 & ~_umask())
+        yield tmp
+        with tmp.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        tmp.replace(path)
+    finally:
+        tmp.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_dir(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary folder beside ``path``; move it to ``path`` if the block succeeds.
+
+    Parameters
+    ----------
+    path
+        The final folder. It must not exist, or be empty, unless ``overwrite``.
+    overwrite
+        Replace an existing folder, once the new one is complete.
+
+    Yields
+    ------
+    Path
+        A folder in the same parent, to be filled by the caller.
+
+    Raises
+    ------
+    InputError
+        If ``path`` is a file, or a folder with content and ``overwrite`` is false.
+    """
+    path = Path(path)
+    check_out_dir(path, overwrite=overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tmp = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        tmp.chmod(0o777 & ~_umask())
+        yield tmp
+        old: Path | None = None
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+            path.replace(old)
+        tmp.replace(path)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(tmp, ignore_errors=True)
+
+
+def check_out_dir(path: Path, *, overwrite: bool) -> None:
+    """Raise `InputError` now rather than after an hour of training."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"'{path}' is a file, but the output is a folder: choose another --out.")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise InputError(
+            f"The output folder '{path}' already has content: choose another --out or pass --overwrite."
+        )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,1 @@
+"""Coordinates and features to a `SliceGraph`: neighbours, virtual cells, statistics."""

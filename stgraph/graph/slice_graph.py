@@ -1,0 +1,67 @@
+"""The graph of one tissue section, in numpy and scipy."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class VirtualCells:
+    """Leiden clusters of a slice, aggregated: the supernodes of its graph.
+
+    Attributes
+    ----------
+    membership
+        (N,) int64, the virtual cell of each cell, 0 to V - 1.
+    x
+        (V, C) float32, mean feature of the members.
+    pos
+        (V, 2) float64, mean position of the members.
+    num_cells
+        (V,) int64, number of members.
+    """
+
+    membership: NDArray[np.int64]
+    x: NDArray[np.float32]
+    pos: NDArray[np.float64]
+    num_cells: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.num_cells)
+
+
+@dataclass(frozen=True)
+class SliceGraph:
+    """Cells, their neighbours and their virtual cells.
+
+    Attributes
+    ----------
+    slice_id
+        Name of the tissue section.
+    x
+        (N, C) float32, features of the cells.
+    pos
+        (N, 2) float64, positions.
+    near
+        (N, N) CSR float64, lengths of the edges between cells; explicit zeros are edges.
+    virtual
+        The virtual cells, or None.
+    spacing
+        Median distance of a cell to its nearest neighbour that lies elsewhere: the
+        length models count in, so that they read slices of any unit and platform.
+    unit
+        Unit of ``pos``, ``near`` and ``spacing``: ``"um"`` or ``"unknown"``.
+    """
+
+    slice_id: str
+    x: NDArray[np.float32]
+    pos: NDArray[np.float64]
+    near: sp.csr_matrix
+    virtual: VirtualCells | None
+    spacing: float
+    unit: str
+
+    def __len__(self) -> int:
+        return len(self.pos)

@@ -1,0 +1,1 @@
+"""A slice graph cut into parts that fit a training step."""

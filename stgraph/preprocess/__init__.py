@@ -1,0 +1,1 @@
+"""Counts to features: AnnData in, arrays out, nothing of torch."""
