@@ -43,7 +43,7 @@ def instantiate(config: Any, **extra: Any) -> Any:
     if isinstance(config, Mapping):
         if TARGET not in config:
             return {key: instantiate(value) for key, value in config.items()}
-        cls = _import(str(config[TARGET]))
+        cls = import_class(str(config[TARGET]))
         arguments = {key: instantiate(value) for key, value in config.items() if key != TARGET} | extra
         _check_arguments(str(config[TARGET]), cls, arguments)
         return cls(**arguments)
@@ -91,7 +91,14 @@ def to_config(obj: Any) -> Any:
     return config
 
 
-def _import(path: str) -> Any:
+def import_class(path: str) -> type:
+    """The class at an import path.
+
+    Raises
+    ------
+    InputError
+        If there is none; the message says what is missing.
+    """
     module_name, _, name = path.rpartition(".")
     if not module_name:
         raise InputError(f"_target_ '{path}' is not an import path like 'mylab.layers.MyLayer'.")
@@ -102,7 +109,9 @@ def _import(path: str) -> Any:
             f"_target_ '{path}' cannot be imported ({error}): is it installed, or its folder on PYTHONPATH?"
         ) from error
     if not hasattr(module, name):
-        raise InputError(f"_target_ '{path}': module '{module_name}' has no '{name}'.{_hint(name, dir(module))}")
+        raise InputError(
+            f"_target_ '{path}': module '{module_name}' has no '{name}'.{_hint(name, dir(module))}"
+        )
     cls = getattr(module, name)
     if not inspect.isclass(cls):
         raise InputError(f"_target_ '{path}' is not a class.")
@@ -111,9 +120,7 @@ def _import(path: str) -> Any:
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {
-        name: p for name, p in inspect.signature(cls).parameters.items() if p.kind not in variadic
-    }
+    return {name: p for name, p in inspect.signature(cls).parameters.items() if p.kind not in variadic}
 
 
 def _check_arguments(path: str, cls: type, arguments: Mapping[str, Any]) -> None:

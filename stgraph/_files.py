@@ -32,9 +32,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     os.close(fd)
     tmp = Path(name)
     try:
-        # mkstemp makes files private; what we publish follows the user's umask.
-        tmp.chmod(0o666 & ~_umask())
         yield tmp
+        # mkstemp, and safetensors, make files private; what we publish follows the user's umask.
+        tmp.chmod(0o666 & ~_umask())
         with tmp.open("rb+") as handle:
             os.fsync(handle.fileno())
         tmp.replace(path)

@@ -1,0 +1,1 @@
+"""The command line: ``stgraph fit``, ``embed`` and ``demo``."""

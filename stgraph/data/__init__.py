@@ -1,0 +1,1 @@
+"""The bridge from slice graphs to torch: `HeteroData`, parts, batches."""

@@ -20,7 +20,7 @@ MIN_SPACING_UM = 6.5
 """No two cell centres are nearer, microns: cells are solid."""
 
 _AREA_PER_CELL_UM2 = 150.0
-_LAYER_BOTTOM = np.array([0.10, 0.33, 0.47, 0.68, 0.87])
+_LAYER_BOTTOM = np.array([0.10, 0.29, 0.44, 0.65, 0.84])
 _PACKING = np.array([0.55, 1.0, 1.15, 0.85, 0.95, 0.75, 1.4])  # of DOMAINS, cells per area
 _FOLD_RADIUS = 1.9  # of the pia
 _HALF_WIDTH = 0.42  # radians
@@ -87,16 +87,18 @@ def draw_anatomy(n_cells: int, rng: np.random.Generator) -> Anatomy:
     nodule_lateral, nodule_depth = rng.choice([-1.0, 1.0]) * rng.uniform(0.4, 0.55), rng.uniform(0.42, 0.55)
     shape = {
         "pia": _draw_wave(rng, 0.012, (3.0, 7.0, 17.0, 31.0)),
-        "sides": _draw_wave(rng, 0.012, (4.0, 9.0, 21.0, 37.0)),
-        "lamina": _draw_wave(rng, 0.022, (3.0, 8.0, 13.0)),
+        "sides": _draw_wave(rng, 0.02, (4.0, 9.0, 21.0, 37.0)),
+        "lamina": _draw_wave(rng, 0.035, (3.0, 8.0, 17.0)),
         "nodule_center": _to_plane(np.array([nodule_lateral]), np.array([nodule_depth]))[0],
-        "nodule_edge": _draw_wave(rng, 0.008, (2.0, 3.0, 5.0)),
+        "nodule_edge": _draw_wave(rng, 0.012, (2.0, 3.0, 5.0)),
         "vessel": _draw_vessel(-nodule_lateral, rng),
     }
     anatomy = Anatomy(**shape, nodule_radius=0.15, um_per_unit=1.0)
     # Density is fixed in microns, so the number of cells decides how large the tissue is.
     side = 160
-    grid = np.stack(np.meshgrid(*(np.linspace(*_BOX[:, axis], side) for axis in (0, 1))), axis=-1).reshape(-1, 2)
+    grid = np.stack(np.meshgrid(*(np.linspace(*_BOX[:, axis], side) for axis in (0, 1))), axis=-1).reshape(
+        -1, 2
+    )
     relative_area = np.prod(_BOX[1] - _BOX[0]) * _packing(locate(anatomy, grid)).mean()
     um_per_unit = float(np.sqrt(n_cells * _AREA_PER_CELL_UM2 / relative_area))
     return Anatomy(**shape, nodule_radius=0.15, um_per_unit=um_per_unit)
@@ -208,7 +210,7 @@ def _candidates(anatomy: Anatomy, section: Section, rng: np.random.Generator) ->
 
 
 def _hard_core(points: FloatArray, spacing: float) -> IntArray:
-    """Indices of the points that no earlier kept point is nearer to than ``spacing``."""
+    """Index the points that no earlier kept point is nearer to than ``spacing``."""
     rivals = cKDTree(points).query_pairs(spacing, output_type="ndarray")
     lost = np.zeros(len(points), dtype=bool)
     while rivals.size:

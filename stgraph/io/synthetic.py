@@ -72,7 +72,9 @@ def synthetic_tissue(
     _require(n_genes, "n_genes", 50)
     _require(n_slices, "n_slices", 1)
     _require(random_state, "random_state", 0)
-    shared, *own = (np.random.default_rng(s) for s in np.random.SeedSequence(random_state).spawn(1 + n_slices))
+    shared, *own = (
+        np.random.default_rng(s) for s in np.random.SeedSequence(random_state).spawn(1 + n_slices)
+    )
     anatomy = draw_anatomy(n_cells, shared)
     panel = draw_panel(n_genes, shared)
     return [_draw_slice(anatomy, panel, n_cells, index, rng) for index, rng in enumerate(own)]
@@ -101,14 +103,13 @@ def _draw_slice(
     )
 
 
-
 def _describe(place: Place, types: IntArray, index: int) -> pd.DataFrame:
-    """The ground truth of a section; every section has every category, so they concatenate."""
+    """Tabulate the ground truth; every section has every category, so sections concatenate."""
     domains = domain_codes(place.depth, place.nodule)
     return pd.DataFrame(
         {
-            "domain": pd.Categorical.from_codes(domains, categories=list(DOMAINS)),
-            "cell_type": pd.Categorical.from_codes(types, categories=list(CELL_TYPES)),
+            "domain": pd.Categorical(np.array(DOMAINS)[domains], categories=list(DOMAINS)),
+            "cell_type": pd.Categorical(np.array(CELL_TYPES)[types], categories=list(CELL_TYPES)),
             _keys.SLICE: pd.Categorical([f"synthetic_{index}"] * types.size),
         },
         index=[f"s{index}_cell{cell:05d}" for cell in range(types.size)],

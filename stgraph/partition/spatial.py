@@ -44,7 +44,11 @@ class CoordinateBisection:
 
 
 def _bisect(
-    pos: NDArray[np.float64], cells: NDArray[np.intp], num_parts: int, first: int, membership: NDArray[np.int64]
+    pos: NDArray[np.float64],
+    cells: NDArray[np.intp],
+    num_parts: int,
+    first: int,
+    membership: NDArray[np.int64],
 ) -> None:
     if num_parts == 1:
         membership[cells] = first

@@ -1,0 +1,1 @@
+"""Jobs a person asks for: AnnData in, AnnData out."""

@@ -1,0 +1,58 @@
+"""The config of a run, from the groups in ``configs/`` and the user's changes."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import stgraph
+from stgraph.errors import InputError
+
+
+def config_dir() -> Path:
+    """Folder of the config groups: inside the installed package, or beside it in a checkout."""
+    package = Path(stgraph.__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def compose_config(name: str, overrides: list[str]) -> dict[str, Any]:
+    """Compose and resolve a config.
+
+    Parameters
+    ----------
+    name
+        A file of ``configs/`` without suffix.
+    overrides
+        Hydra overrides: ``group=choice`` or ``group.key=value``; ``+group.key=value``
+        for a key the config does not list.
+
+    Returns
+    -------
+    dict
+        Plain values, interpolations resolved.
+
+    Raises
+    ------
+    InputError
+        If an override names a group, choice or key that is not there.
+
+    Examples
+    --------
+    >>> from stgraph.cli.compose import compose_config
+    >>> compose_config("fit", ["graph.n_neighbors=6"])["graph"]["n_neighbors"]
+    6
+    """
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            config = compose(name, overrides=overrides)
+        resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"The settings {overrides} cannot be used: {reason}") from error
+    return resolved

@@ -1,0 +1,228 @@
+"""The verbs of the command line."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+import stgraph
+from stgraph.cli.notes import spoken
+from stgraph.errors import InputError, StgraphError
+
+app = typer.Typer(
+    name="stgraph",
+    help="Graph neural networks for spatial-transcriptomics foundation models.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+
+class Device(StrEnum):
+    """Where to train."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+Slices = Annotated[list[Path], typer.Argument(help="Slices: h5ad files with raw counts and obsm['spatial'].")]
+UmPerUnit = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--um-per-unit",
+        metavar="UM | NAME=UM",
+        help="Microns per unit of the coordinates: of all files, or of the file NAME.h5ad. May be repeated.",
+    ),
+]
+SliceKey = Annotated[
+    str | None,
+    typer.Option(help="Column of obs that tells the sections of a file apart.", show_default=False),
+]
+Layer = Annotated[
+    str | None, typer.Option(help="Layer with the raw counts, if X has others.", show_default=False)
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        metavar="QUERY", help="Use only cells for which this pandas query over obs holds.", show_default=False
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what stands at --out, once the new is complete.")
+]
+ScoreAgainst = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="Score the domains against this column of obs, beside simple methods."
+    ),
+]
+NDomains = Annotated[int | None, typer.Option(min=1, help="Number of domains.", show_default="8")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Training steps.", show_default="of the config")]
+Seed = Annotated[int, typer.Option(min=0, help="The one seed of the run.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting, as in graph=radius, graph.radius=30, model.num_layers=3. May be repeated.",
+    ),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"stgraph {stgraph.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def fit(
+    slices: Slices,
+    out: Annotated[Path, typer.Option(help="Folder for the results.", show_default=False)],
+    um_per_unit: UmPerUnit = None,
+    slice_key: SliceKey = None,
+    layer: Layer = None,
+    keep: Keep = None,
+    score_against: ScoreAgainst = None,
+    n_domains: NDomains = None,
+    steps: Steps = None,
+    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.auto,
+    seed: Seed = 0,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train on slices without labels; write embeddings, domains, the model and a report."""
+    from stgraph.cli.run import RunOptions, read_slices, run_fit  # noqa: PLC0415  torch is slow to import
+
+    options = RunOptions(
+        out=out,
+        score_against=score_against,
+        overrides=_overrides(n_domains, steps, device, seed, settings),
+        overwrite=overwrite,
+        command=_command(),
+    )
+    with spoken() as notes:
+        run_fit(
+            lambda: read_slices(
+                slices, _units(um_per_unit, slices), slice_key=slice_key, layer=layer, keep=keep
+            ),
+            options,
+            notes,
+        )
+
+
+@app.command()
+def embed(
+    slice_file: Annotated[Path, typer.Argument(metavar="SLICE", help="An h5ad file, as for fit.")],
+    model: Annotated[
+        Path, typer.Option(help="Folder of a trained model: the --out of fit.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="The h5ad file to write.", show_default=False)],
+    um_per_unit: UmPerUnit = None,
+    slice_key: SliceKey = None,
+    layer: Layer = None,
+    keep: Keep = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Apply a trained model to a new slice."""
+    from stgraph.cli.run import run_embed  # noqa: PLC0415  torch is slow to import
+
+    with spoken():
+        run_embed(
+            slice_file,
+            model,
+            out,
+            um_per_unit=_units(um_per_unit, [slice_file]).get(slice_file.stem),
+            slice_key=slice_key,
+            layer=layer,
+            keep=keep,
+            overwrite=overwrite,
+        )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo"),
+    cells: Annotated[int, typer.Option(min=100, help="Cells of a slice.")] = 2500,
+    steps: Steps = None,
+    seed: Seed = 0,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Do the main job on two slices of the embedded synthetic tissue."""
+    from stgraph.cli.run import RunOptions, run_fit  # noqa: PLC0415  torch is slow to import
+
+    options = RunOptions(
+        out=out,
+        score_against="domain",
+        overrides=["domains.n_domains=7", *_overrides(None, steps, Device.auto, seed, settings)],
+        overwrite=overwrite,
+        command=_command(),
+    )
+    with spoken() as notes:
+        run_fit(
+            lambda: stgraph.synthetic_tissue(n_cells=cells, n_slices=2, random_state=seed), options, notes
+        )
+
+
+def main() -> None:
+    """Run the command line; errors of the user are one sentence and exit code 2."""
+    # A researcher's own classes are found in the folder the command is run from.
+    sys.path.insert(0, "")
+    try:
+        code = app(standalone_mode=False)
+    except StgraphError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(2)
+    except click.exceptions.Abort:
+        typer.secho("interrupted: nothing was written.", fg="red", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except OSError as error:
+        typer.secho(f"error: {error}; nothing was written.", fg="red", err=True)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _command() -> str:
+    return " ".join(["stgraph", *sys.argv[1:]])
+
+
+def _overrides(
+    n_domains: int | None, steps: int | None, device: Device, seed: int, settings: list[str] | None
+) -> list[str]:
+    overrides = [f"random_state={seed}", f"trainer.accelerator={device.value}"]
+    overrides += [] if n_domains is None else [f"domains.n_domains={n_domains}"]
+    overrides += [] if steps is None else [f"trainer.max_steps={steps}"]
+    return [*overrides, *(settings or [])]
+
+
+def _units(values: list[str] | None, files: list[Path]) -> dict[str, float]:
+    """Microns per unit by file name without suffix."""
+    units: dict[str, float] = {}
+    names = [file.stem for file in files]
+    for value in values or []:
+        name, _, number = value.rpartition("=")
+        try:
+            um = float(number)
+        except ValueError:
+            raise InputError(f"--um-per-unit takes a number or NAME=NUMBER, not '{value}'.") from None
+        if name and name not in names:
+            raise InputError(
+                f"--um-per-unit {value}: no slice file is called '{name}'; there are: {', '.join(names)}."
+            )
+        units |= {name: um} if name else {n: um for n in names if n not in units}
+    return units
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""A batch of slice graphs as the one `EdgeGraph` that attention runs on."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from stgraph.data.convert import NEAR, TO_CELL, VIRTUAL_NEAR
+from stgraph.nn.edge_attention import EdgeGraph
+
+EDGE_TYPES = ("cell-cell", "virtual-cell", "virtual-virtual", "self")
+"""Kinds of edges that attention tells apart, by number."""
+
+
+@dataclass(frozen=True)
+class CellGraph:
+    """Cells, then virtual cells, then, if asked for, one query for each cell.
+
+    A query stands where its cell stands and sees what the cell sees, except the cell
+    itself; nobody sees the query. It is how a cell is described by its surroundings.
+
+    Attributes
+    ----------
+    edges
+        The graph of attention.
+    num_cells, num_virtual
+        N and V.
+    near
+        (E,) position among the edges of each ``(cell, near, cell)`` edge of the batch.
+    """
+
+    edges: EdgeGraph
+    num_cells: int
+    num_virtual: int
+    near: Tensor
+
+
+def cell_graph(data: HeteroData, *, queries: bool = False) -> CellGraph:
+    """Join the edge types of a batch.
+
+    A cell attends to its neighbours, to all virtual cells of its slice and to itself; a
+    virtual cell to the virtual cells of its slice and to itself. Virtual cells do not
+    attend to cells: they are means over the whole slice already, and so their states
+    are the same in every part of it.
+
+    Parameters
+    ----------
+    data
+        A batch of `HeteroData` from `stgraph.data`.
+    queries
+        Whether to add a query for each cell.
+
+    Returns
+    -------
+    CellGraph
+        With distances in multiples of the spacing of each slice.
+    """
+    n, v = data["cell"].num_nodes, data["virtual"].num_nodes
+    device = data["cell"].x.device
+    spacing = _spacing_by_cell(data)
+    virtual_spacing = _spacing_by_virtual(data)
+
+    near, near_length = data[NEAR].edge_index, data[NEAR].edge_attr[:, 0]
+    inform, inform_length = data[TO_CELL].edge_index, data[TO_CELL].edge_attr[:, 0]
+    between, between_length = data[VIRTUAL_NEAR].edge_index, data[VIRTUAL_NEAR].edge_attr[:, 0]
+    itself = torch.arange(n + v, device=device)
+
+    # (target, source, distance in spacings)
+    blocks = [
+        (near[1], near[0], near_length / spacing[near[1]]),
+        (inform[1], inform[0] + n, inform_length / spacing[inform[1]]),
+        (between[1] + n, between[0] + n, between_length / virtual_spacing[between[1]]),
+        (itself, itself, torch.zeros(n + v, device=device)),
+    ]
+    kinds = [0, 1, 2, 3]
+    num_nodes = n + v
+    if queries:
+        blocks += [(target + n + v, source, length) for target, source, length in blocks[:2]]
+        kinds += [0, 1]
+        num_nodes += n
+    edges, order = EdgeGraph.from_edges(
+        num_nodes,
+        row=torch.cat([target for target, _, _ in blocks]),
+        col=torch.cat([source for _, source, _ in blocks]),
+        distance=torch.cat([length for _, _, length in blocks]),
+        edge_type=torch.cat(
+            [torch.full_like(target, kind) for (target, _, _), kind in zip(blocks, kinds, strict=True)]
+        ),
+    )
+    position = torch.empty_like(order)
+    position[order] = torch.arange(len(order), device=device)
+    return CellGraph(edges, n, v, position[: near.shape[1]])
+
+
+def _spacing_by_cell(data: HeteroData) -> Tensor:
+    batch = data["cell"].get("batch")
+    return data.spacing.expand(data["cell"].num_nodes) if batch is None else data.spacing[batch]
+
+
+def _spacing_by_virtual(data: HeteroData) -> Tensor:
+    batch = data["virtual"].get("batch")
+    return data.spacing.expand(data["virtual"].num_nodes) if batch is None else data.spacing[batch]

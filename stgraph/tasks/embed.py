@@ -1,0 +1,111 @@
+"""Apply a trained model to slices."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+import stgraph
+from stgraph import _keys
+from stgraph.graph.build import write_slots
+from stgraph.graph.slice_graph import SliceGraph
+from stgraph.io.read import canonicalize
+from stgraph.io.slices import split_slices
+from stgraph.tasks.pretrained import Pretrained, from_pretrained
+
+
+def embed(adata: AnnData, model: Pretrained | str | os.PathLike[str]) -> AnnData:
+    """Embed the cells of a slice, or of several in one AnnData, with a trained model.
+
+    Parameters
+    ----------
+    adata
+        As `stgraph.read` gives it; it is not changed.
+    model
+        A model, or the directory of one.
+
+    Returns
+    -------
+    AnnData
+        A copy with ``obsm["X_stgraph"]`` (N, C), ``obs["stgraph_domain"]`` if the model
+        has domains, and ``uns["stgraph"]``; if it is one slice, also with its graph in
+        squidpy's slots.
+
+    Raises
+    ------
+    InputError
+        If the slice cannot be used with this model.
+    CheckpointError
+        If the model directory cannot be used.
+
+    Examples
+    --------
+    >>> import stgraph
+    >>> first, second = stgraph.synthetic_tissue(n_cells=200, n_genes=60, n_slices=2)
+    >>> trainer = {"_target_": "stgraph.training.loop.Trainer", "max_steps": 2}
+    >>> model = stgraph.fit(first, trainer=trainer, progress=False).pretrained
+    >>> stgraph.embed(second, model).obsm["X_stgraph"].shape
+    (200, 64)
+    """
+    pretrained = model if isinstance(model, Pretrained) else from_pretrained(model)
+    if _keys.UNIT not in adata.uns.get(_keys.STGRAPH, {}) or _keys.SLICE not in adata.obs:
+        adata = canonicalize(adata)
+    pieces = []
+    for piece in split_slices([adata]).values():
+        graph = pretrained.graph(piece)
+        pieces.append(annotate(piece.copy(), graph, pretrained.embed_graph(graph), pretrained))
+    return pieces[0] if len(pieces) == 1 else _gather(adata, pieces)
+
+
+def annotate(
+    adata: AnnData, graph: SliceGraph, embedding: NDArray[np.float32], pretrained: Pretrained
+) -> AnnData:
+    """Write embedding, domains, graph and parameters of one slice into ``adata``, in place.
+
+    Parameters
+    ----------
+    adata
+        The slice.
+    graph
+        Its graph, built by ``pretrained``.
+    embedding
+        (N, C) of its cells.
+    pretrained
+        The model.
+
+    Returns
+    -------
+    AnnData
+        The same object.
+    """
+    adata.obsm[_keys.EMBEDDING] = embedding
+    if pretrained.domains is not None:
+        labels = pretrained.domains.predict(embedding).astype(str)
+        every = [str(domain) for domain in range(pretrained.domains.n_domains)]
+        adata.obs[_keys.DOMAIN] = pd.Categorical(labels, categories=every)
+    write_slots(adata, graph, builder=pretrained.builder)
+    adata.uns[_keys.STGRAPH] = dict(adata.uns[_keys.STGRAPH]) | {
+        "version": stgraph.__version__,
+        "spacing": graph.spacing,
+        # As text, for HDF5 knows neither None nor lists of dicts.
+        "parameters": json.dumps(pretrained.info),
+    }
+    return adata
+
+
+def _gather(adata: AnnData, pieces: list[AnnData]) -> AnnData:
+    """Results of several slices in one copy of the AnnData they came from."""
+    out = adata.copy()
+    out.obsm[_keys.EMBEDDING] = np.empty(
+        (out.n_obs, pieces[0].obsm[_keys.EMBEDDING].shape[1]), dtype=np.float32
+    )
+    for piece in pieces:
+        out.obsm[_keys.EMBEDDING][out.obs_names.get_indexer(piece.obs_names)] = piece.obsm[_keys.EMBEDDING]
+    if _keys.DOMAIN in pieces[0].obs:
+        labels = pd.concat([piece.obs[_keys.DOMAIN] for piece in pieces])
+        out.obs[_keys.DOMAIN] = labels.reindex(out.obs_names)
+    out.uns[_keys.STGRAPH] = {k: v for k, v in pieces[0].uns[_keys.STGRAPH].items() if k != "spacing"}
+    return out
