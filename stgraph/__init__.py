@@ -7,7 +7,7 @@ does not import torch.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from stgraph._version import __version__
 
 _HOME = {
     "read": "stgraph.io.read",
@@ -20,7 +20,10 @@ _HOME = {
     "InputError": "stgraph.errors",
 }
 
-__all__ = ["__version__", *_HOME]
+__all__ = [  # noqa: PLE0604  the names are the keys above
+    "__version__",
+    *_HOME,
+]
 
 if TYPE_CHECKING:
     from stgraph.errors import InputError as InputError

@@ -109,9 +109,7 @@ def import_class(path: str) -> type:
             f"_target_ '{path}' cannot be imported ({error}): is it installed, or its folder on PYTHONPATH?"
         ) from error
     if not hasattr(module, name):
-        raise InputError(
-            f"_target_ '{path}': module '{module_name}' has no '{name}'.{_hint(name, dir(module))}"
-        )
+        raise InputError(f"_target_ '{path}': module '{module_name}' has no '{name}'.{_hint(name, dir(module))}")
     cls = getattr(module, name)
     if not inspect.isclass(cls):
         raise InputError(f"_target_ '{path}' is not a class.")
@@ -127,14 +125,13 @@ def _check_arguments(path: str, cls: type, arguments: Mapping[str, Any]) -> None
     known = _parameters(cls)
     for name in arguments:
         if name not in known:
-            raise InputError(
-                f"'{path}' has no parameter '{name}'.{_hint(name, known)} It takes: {', '.join(known)}."
-            )
+            raise InputError(f"'{path}' has no parameter '{name}'.{_hint(name, known)} It takes: {', '.join(known)}.")
     for name, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and name not in arguments:
             raise InputError(f"'{path}' needs the parameter '{name}'.")
 
 
 def _hint(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    by_lower = {str(candidate).lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1)
+    return f" Did you mean '{by_lower[close[0]]}'?" if close else ""

@@ -86,9 +86,7 @@ def check_out_dir(path: Path, *, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"'{path}' is a file, but the output is a folder: choose another --out.")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise InputError(
-            f"The output folder '{path}' already has content: choose another --out or pass --overwrite."
-        )
+        raise InputError(f"The output folder '{path}' already has content: choose another --out or pass --overwrite.")
 
 
 def _umask() -> int:

@@ -42,23 +42,17 @@ SliceKey = Annotated[
     str | None,
     typer.Option(help="Column of obs that tells the sections of a file apart.", show_default=False),
 ]
-Layer = Annotated[
-    str | None, typer.Option(help="Layer with the raw counts, if X has others.", show_default=False)
-]
+Layer = Annotated[str | None, typer.Option(help="Layer with the raw counts, if X has others.", show_default=False)]
 Keep = Annotated[
     str | None,
     typer.Option(
         metavar="QUERY", help="Use only cells for which this pandas query over obs holds.", show_default=False
     ),
 ]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what stands at --out, once the new is complete.")
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out, once the new is complete.")]
 ScoreAgainst = Annotated[
     str | None,
-    typer.Option(
-        metavar="COLUMN", help="Score the domains against this column of obs, beside simple methods."
-    ),
+    typer.Option(metavar="COLUMN", help="Score the domains against this column of obs, beside simple methods."),
 ]
 NDomains = Annotated[int | None, typer.Option(min=1, help="Number of domains.", show_default="8")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Training steps.", show_default="of the config")]
@@ -110,9 +104,7 @@ def fit(
     )
     with spoken() as notes:
         run_fit(
-            lambda: read_slices(
-                slices, _units(um_per_unit, slices), slice_key=slice_key, layer=layer, keep=keep
-            ),
+            lambda: read_slices(slices, _units(um_per_unit, slices), slice_key=slice_key, layer=layer, keep=keep),
             options,
             notes,
         )
@@ -121,9 +113,7 @@ def fit(
 @app.command()
 def embed(
     slice_file: Annotated[Path, typer.Argument(metavar="SLICE", help="An h5ad file, as for fit.")],
-    model: Annotated[
-        Path, typer.Option(help="Folder of a trained model: the --out of fit.", show_default=False)
-    ],
+    model: Annotated[Path, typer.Option(help="Folder of a trained model: the --out of fit.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The h5ad file to write.", show_default=False)],
     um_per_unit: UmPerUnit = None,
     slice_key: SliceKey = None,
@@ -167,9 +157,7 @@ def demo(
         command=_command(),
     )
     with spoken() as notes:
-        run_fit(
-            lambda: stgraph.synthetic_tissue(n_cells=cells, n_slices=2, random_state=seed), options, notes
-        )
+        run_fit(lambda: stgraph.synthetic_tissue(n_cells=cells, n_slices=2, random_state=seed), options, notes)
 
 
 def main() -> None:
@@ -217,9 +205,7 @@ def _units(values: list[str] | None, files: list[Path]) -> dict[str, float]:
         except ValueError:
             raise InputError(f"--um-per-unit takes a number or NAME=NUMBER, not '{value}'.") from None
         if name and name not in names:
-            raise InputError(
-                f"--um-per-unit {value}: no slice file is called '{name}'; there are: {', '.join(names)}."
-            )
+            raise InputError(f"--um-per-unit {value}: no slice file is called '{name}'; there are: {', '.join(names)}.")
         units |= {name: um} if name else {n: um for n in names if n not in units}
     return units
 

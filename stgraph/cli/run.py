@@ -68,10 +68,7 @@ def read_slices(
     keep: str | None,
 ) -> list[AnnData]:
     """Read files one after the other; see `stgraph.read`."""
-    return [
-        read(file, um_per_unit=units.get(file.stem), slice_key=slice_key, layer=layer, keep=keep)
-        for file in files
-    ]
+    return [read(file, um_per_unit=units.get(file.stem), slice_key=slice_key, layer=layer, keep=keep) for file in files]
 
 
 def run_fit(load: Callable[[], list[AnnData]], options: RunOptions, notes: list[str]) -> None:
@@ -184,24 +181,20 @@ def _report(
                 pos=graph.pos,
                 unit=graph.unit,
                 domains=adata.obs[_keys.DOMAIN].astype(str).to_numpy(),
-                labels=None
-                if options.score_against is None
-                else annotation(adata, options.score_against, name),
+                labels=None if options.score_against is None else annotation(adata, options.score_against, name),
                 graph=summarize(graph),
                 edge_lengths=graph.near.data,
                 degrees=degrees(graph),
             )
         )
-    device = (
-        "GPU" if torch.cuda.is_available() and result.settings["trainer"]["accelerator"] != "cpu" else "CPU"
-    )
+    device = "GPU" if torch.cuda.is_available() and result.settings["trainer"]["accelerator"] != "cpu" else "CPU"
     return Report(
         title=f"stgraph: {', '.join(result.adatas)}",
         command=options.command,
         slices=views,
         embedding=np.concatenate([adata.obsm[_keys.EMBEDDING] for adata in result.adatas.values()]),
         history=result.history,
-        scores=scores.to_dict("records"),
+        scores=[{str(key): value for key, value in row.items()} for row in scores.to_dict("records")],
         timings=timings,
         settings=result.settings,
         notes=list(notes),

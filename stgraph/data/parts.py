@@ -14,9 +14,7 @@ from stgraph.partition.base import Partitioner
 from stgraph.partition.halo import halo
 
 
-def part_data(
-    data: HeteroData, owned: NDArray[np.int64], context: NDArray[np.int64] | None = None
-) -> HeteroData:
+def part_data(data: HeteroData, owned: NDArray[np.int64], context: NDArray[np.int64] | None = None) -> HeteroData:
     """One part of a slice, with all virtual cells of the slice.
 
     Parameters

@@ -160,16 +160,12 @@ def _single_slice(adata: AnnData) -> str:
     return str(names[0])
 
 
-def _features(
-    adata: AnnData, use_rep: str | None, features: NDArray[np.floating] | None
-) -> NDArray[np.floating]:
+def _features(adata: AnnData, use_rep: str | None, features: NDArray[np.floating] | None) -> NDArray[np.floating]:
     if features is None and use_rep is None:
         return LogPCA().fit([adata]).transform(adata)
     if features is None:
         if use_rep not in adata.obsm:
-            raise InputError(
-                f"There is no obsm['{use_rep}'] with features; obsm has: {', '.join(adata.obsm)}."
-            )
+            raise InputError(f"There is no obsm['{use_rep}'] with features; obsm has: {', '.join(adata.obsm)}.")
         features = np.asarray(adata.obsm[use_rep])
     if features.ndim != 2 or len(features) != adata.n_obs or not np.isfinite(features).all():
         raise InputError(f"Features must be finite, of shape ({adata.n_obs}, C), not {features.shape}.")

@@ -9,7 +9,7 @@ from stgraph.graph.slice_graph import SliceGraph
 
 def degrees(graph: SliceGraph) -> NDArray[np.int64]:
     """Number of neighbours of each cell, (N,)."""
-    return np.diff(graph.near.indptr).astype(np.int64)
+    return np.asarray(np.diff(graph.near.indptr), dtype=np.int64)
 
 
 def summarize(graph: SliceGraph) -> dict[str, float | int | str]:

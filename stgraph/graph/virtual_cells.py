@@ -97,9 +97,7 @@ class JointLeiden:
         return sp.triu(joint + joint.T, k=1).tocoo()
 
 
-def aggregate(
-    membership: NDArray[np.int64], x: NDArray[np.floating], pos: NDArray[np.float64]
-) -> VirtualCells:
+def aggregate(membership: NDArray[np.int64], x: NDArray[np.floating], pos: NDArray[np.float64]) -> VirtualCells:
     """Mean feature, mean position and number of members of each cluster.
 
     Parameters

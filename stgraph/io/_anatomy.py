@@ -4,7 +4,7 @@ The *tissue frame* is what all sections of one animal share: the pia's apex is a
 origin, one unit is the cortical thickness from pia to the lower edge of the white matter.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,8 @@ _LAYER_BOTTOM = np.array([0.10, 0.29, 0.44, 0.65, 0.84])
 _PACKING = np.array([0.55, 1.0, 1.15, 0.85, 0.95, 0.75, 1.4])  # of DOMAINS, cells per area
 _FOLD_RADIUS = 1.9  # of the pia
 _HALF_WIDTH = 0.42  # radians
-_BOX = np.array([[-0.95, -0.75], [0.95, 0.75]])
+_BOX_X, _BOX_Y = (-0.95, 0.95), (-0.75, 0.75)  # holds the tissue, its warp included
+_BOX_AREA = 1.9 * 1.5
 
 
 @dataclass(frozen=True)
@@ -84,24 +85,22 @@ class Place:
 
 def draw_anatomy(n_cells: int, rng: np.random.Generator) -> Anatomy:
     """Grow an animal whose sections hold ``n_cells`` at a realistic density."""
-    nodule_lateral, nodule_depth = rng.choice([-1.0, 1.0]) * rng.uniform(0.4, 0.55), rng.uniform(0.42, 0.55)
-    shape = {
-        "pia": _draw_wave(rng, 0.012, (3.0, 7.0, 17.0, 31.0)),
-        "sides": _draw_wave(rng, 0.02, (4.0, 9.0, 21.0, 37.0)),
-        "lamina": _draw_wave(rng, 0.035, (3.0, 8.0, 17.0)),
-        "nodule_center": _to_plane(np.array([nodule_lateral]), np.array([nodule_depth]))[0],
-        "nodule_edge": _draw_wave(rng, 0.012, (2.0, 3.0, 5.0)),
-        "vessel": _draw_vessel(-nodule_lateral, rng),
-    }
-    anatomy = Anatomy(**shape, nodule_radius=0.15, um_per_unit=1.0)
-    # Density is fixed in microns, so the number of cells decides how large the tissue is.
-    side = 160
-    grid = np.stack(np.meshgrid(*(np.linspace(*_BOX[:, axis], side) for axis in (0, 1))), axis=-1).reshape(
-        -1, 2
+    lateral = rng.choice([-1.0, 1.0]) * rng.uniform(0.4, 0.55)
+    unscaled = Anatomy(
+        pia=_draw_wave(rng, 0.012, (3.0, 7.0, 17.0, 31.0)),
+        sides=_draw_wave(rng, 0.02, (4.0, 9.0, 21.0, 37.0)),
+        lamina=_draw_wave(rng, 0.042, (3.0, 8.0, 17.0)),
+        nodule_center=_to_plane(np.array([lateral]), rng.uniform(0.42, 0.55, 1))[0],
+        nodule_radius=0.15,
+        nodule_edge=_draw_wave(rng, 0.012, (2.0, 3.0, 5.0)),
+        vessel=_draw_vessel(-lateral, rng),
+        um_per_unit=1.0,
     )
-    relative_area = np.prod(_BOX[1] - _BOX[0]) * _packing(locate(anatomy, grid)).mean()
-    um_per_unit = float(np.sqrt(n_cells * _AREA_PER_CELL_UM2 / relative_area))
-    return Anatomy(**shape, nodule_radius=0.15, um_per_unit=um_per_unit)
+    # Density is fixed in microns, so the number of cells decides how large the tissue is.
+    x, y = np.meshgrid(np.linspace(*_BOX_X, 160), np.linspace(*_BOX_Y, 160))
+    packing = _packing(locate(unscaled, np.column_stack([x.ravel(), y.ravel()]))).mean()
+    area = n_cells * _AREA_PER_CELL_UM2 / (_BOX_AREA * packing)
+    return replace(unscaled, um_per_unit=float(np.sqrt(area)))
 
 
 def draw_section(anatomy: Anatomy, rng: np.random.Generator) -> Section:
@@ -118,9 +117,7 @@ def draw_section(anatomy: Anatomy, rng: np.random.Generator) -> Section:
     )
 
 
-def place_cells(
-    anatomy: Anatomy, section: Section, n_cells: int, rng: np.random.Generator
-) -> tuple[FloatArray, Place]:
+def place_cells(anatomy: Anatomy, section: Section, n_cells: int, rng: np.random.Generator) -> tuple[FloatArray, Place]:
     """Positions on the slide, (N, 2) in microns, and what tissue lies there.
 
     Random sequential addition: cells arrive in random order and settle where the tissue
@@ -201,9 +198,9 @@ def _packing(place: Place) -> FloatArray:
 
 def _candidates(anatomy: Anatomy, section: Section, rng: np.random.Generator) -> FloatArray:
     """Twice the points the tissue will hold, in its proportions, free to overlap; microns."""
-    area = np.prod(_BOX[1] - _BOX[0]) * anatomy.um_per_unit**2
-    n_drawn = int(2 * area * _PACKING.max() / _AREA_PER_CELL_UM2)
-    flat = rng.uniform(*(_BOX * anatomy.um_per_unit), size=(n_drawn, 2))
+    n_drawn = int(2 * _BOX_AREA * anatomy.um_per_unit**2 * _PACKING.max() / _AREA_PER_CELL_UM2)
+    points = np.column_stack([rng.uniform(*_BOX_X, n_drawn), rng.uniform(*_BOX_Y, n_drawn)])
+    flat = points * anatomy.um_per_unit
     place = locate(anatomy, _unwarp(anatomy, section, flat), section.nodule_growth)
     taken: FloatArray = flat[rng.uniform(0.0, _PACKING.max(), n_drawn) < _packing(place)]
     return taken

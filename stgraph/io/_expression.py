@@ -33,7 +33,7 @@ _COMPOSITION = np.array(
 )
 _AT_VESSEL = np.array([0, 0, 0, 0, 0, 0, 18, 2, 1, 8, 5, 66], dtype=np.float64)
 _VESSEL_HALF_WIDTH_UM = 11.0
-_BLUR = 0.03  # cortical thicknesses by which types stray over the edge of their domain
+_BLUR = 0.037  # cortical thicknesses by which types stray over the edge of their domain
 
 _N_LEAK_NEIGHBORS = 6
 _LEAK = 0.06
@@ -118,7 +118,8 @@ def _marker_boost(marks: IntArray, rng: np.random.Generator) -> FloatArray:
     stranger = (rng.random((_FAMILY.size, marks.size)) < 0.08) * 0.5
     share = np.maximum(kin, stranger)
     share[marks, np.arange(marks.size)] = 1.0
-    return own * share
+    boost: FloatArray = own * share
+    return boost
 
 
 def _position_features(place: Place) -> FloatArray:

@@ -73,9 +73,7 @@ def read(
         raise InputError(
             f"'{path}' is not a readable h5ad file ({reason}): write it with adata.write_h5ad(...)."
         ) from error
-    return canonicalize(
-        adata, name=path.stem, um_per_unit=um_per_unit, slice_key=slice_key, layer=layer, keep=keep
-    )
+    return canonicalize(adata, name=path.stem, um_per_unit=um_per_unit, slice_key=slice_key, layer=layer, keep=keep)
 
 
 def canonicalize(

@@ -42,9 +42,7 @@ def assign_slices(adata: AnnData, name: str, slice_key: str | None = None) -> No
     else:
         missing = int(adata.obs[key].isna().sum())
         if missing:
-            raise InputError(
-                f"{name}: {missing} cells have no value in obs['{key}'], so their slice is unknown."
-            )
+            raise InputError(f"{name}: {missing} cells have no value in obs['{key}'], so their slice is unknown.")
         values = adata.obs[key].astype(str).to_numpy(dtype=object)
     adata.obs[_keys.SLICE] = pd.Categorical(values)
 

@@ -37,7 +37,7 @@ def synthetic_tissue(
     n_cells
         Cells per section, at least 50. Density is fixed, so the tissue grows with it.
     n_genes
-        Genes measured, at least 50. A third are markers, named after their cell type.
+        Genes measured, at least 50. Two fifths are markers, named after their cell type.
     n_slices
         Sections, at least 1.
     random_state
@@ -72,9 +72,7 @@ def synthetic_tissue(
     _require(n_genes, "n_genes", 50)
     _require(n_slices, "n_slices", 1)
     _require(random_state, "random_state", 0)
-    shared, *own = (
-        np.random.default_rng(s) for s in np.random.SeedSequence(random_state).spawn(1 + n_slices)
-    )
+    shared, *own = (np.random.default_rng(s) for s in np.random.SeedSequence(random_state).spawn(1 + n_slices))
     anatomy = draw_anatomy(n_cells, shared)
     panel = draw_panel(n_genes, shared)
     return [_draw_slice(anatomy, panel, n_cells, index, rng) for index, rng in enumerate(own)]
@@ -85,9 +83,7 @@ def _require(value: int, name: str, least: int) -> None:
         raise InputError(f"{name} must be at least {least} for a synthetic tissue, not {value}.")
 
 
-def _draw_slice(
-    anatomy: Anatomy, panel: Panel, n_cells: int, index: int, rng: np.random.Generator
-) -> AnnData:
+def _draw_slice(anatomy: Anatomy, panel: Panel, n_cells: int, index: int, rng: np.random.Generator) -> AnnData:
     section = draw_section(anatomy, rng)
     positions, place = place_cells(anatomy, section, n_cells, rng)
     types = draw_types(place, rng)

@@ -77,9 +77,7 @@ def _factor(adata: AnnData, um_per_unit: float | None) -> tuple[float | None, st
 
 def _visium_um_per_unit(adata: AnnData) -> float | None:
     """Scale of the similarity that lays the Visium array over the pixel coordinates."""
-    if not {"array_row", "array_col"} <= set(adata.obs.columns) or not any(
-        True for _ in _scale_factors(adata)
-    ):
+    if not {"array_row", "array_col"} <= set(adata.obs.columns) or not any(True for _ in _scale_factors(adata)):
         return None
     try:
         row, col = (adata.obs[key].to_numpy(dtype=np.float64) for key in ("array_row", "array_col"))
@@ -121,8 +119,7 @@ def _rescale_images(adata: AnnData, factor: float) -> None:
         key: dict(lib)
         | {
             "scalefactors": {
-                k: float(v) * factor ** power[k] if k in power else v
-                for k, v in lib.get("scalefactors", {}).items()
+                k: float(v) * factor ** power[k] if k in power else v for k, v in lib.get("scalefactors", {}).items()
             }
         }
         if isinstance(lib, Mapping)

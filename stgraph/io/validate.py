@@ -73,9 +73,7 @@ def canonical_counts(adata: AnnData, name: str, layer: str | None = None) -> sp.
     if not values.any():
         raise InputError(f"{name}: all counts in {where} are zero.")
     if values.max() > np.iinfo(np.int32).max:
-        raise InputError(
-            f"{name}: {where} holds values above {np.iinfo(np.int32).max}: these are not counts."
-        )
+        raise InputError(f"{name}: {where} holds values above {np.iinfo(np.int32).max}: these are not counts.")
     counts = counts.astype(np.int32)
     if counts is matrix or np.shares_memory(counts.data, getattr(matrix, "data", values)):
         counts = counts.copy()

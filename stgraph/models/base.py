@@ -1,8 +1,9 @@
 """What a model of slice graphs takes and gives."""
 
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 
@@ -24,28 +25,32 @@ class ModelOutput(NamedTuple):
     near_pair: Tensor
 
 
-class CellGraphModel(Protocol):
-    """A network that can be pretrained on parts and asked for embeddings.
+class CellGraphModel(nn.Module, ABC):
+    """A network that can be pretrained on parts of slices and asked for embeddings.
 
-    Constructor arguments are kept as attributes of the same name; the first is
-    ``in_channels``, the width of the cell features.
+    Constructor arguments are kept as attributes of the same name, so that the config of
+    a model can be written; the first is ``in_channels``, the width of the cell features.
+
+    Attributes
+    ----------
+    num_layers
+        Hops a cell can see, so the halo a part needs for exact inference.
     """
 
     num_layers: int
-    """Hops a cell can see, so the halo a part needs for exact inference."""
 
-    def __call__(self, data: HeteroData) -> ModelOutput:
-        """States of a batch; cells in ``cell.masked``, if it is there, are hidden."""
-        ...
+    @abstractmethod
+    def forward(self, data: HeteroData) -> ModelOutput:
+        """States of a batch; cells where ``cell.masked`` is true, if it is there, are hidden."""
 
+    @abstractmethod
     def embed(self, data: HeteroData) -> Tensor:
-        """(N, C) embeddings of the cells of a batch, none masked."""
-        ...
+        """(N, C) embeddings of the cells of a batch, none masked, without gradient."""
 
+    @abstractmethod
     def predict_cells(self, states: Tensor) -> Tensor:
         """(n, in_channels) features of cells from their states (n, C)."""
-        ...
 
+    @abstractmethod
     def predict_distances(self, pair: Tensor) -> Tensor:
         """(e,) distances in spacings from pair states (e, H)."""
-        ...

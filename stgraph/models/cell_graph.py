@@ -58,8 +58,8 @@ def cell_graph(data: HeteroData, *, queries: bool = False) -> CellGraph:
     """
     n, v = data["cell"].num_nodes, data["virtual"].num_nodes
     device = data["cell"].x.device
-    spacing = _spacing_by_cell(data)
-    virtual_spacing = _spacing_by_virtual(data)
+    spacing = _spacing(data, "cell")
+    virtual_spacing = _spacing(data, "virtual")
 
     near, near_length = data[NEAR].edge_index, data[NEAR].edge_attr[:, 0]
     inform, inform_length = data[TO_CELL].edge_index, data[TO_CELL].edge_attr[:, 0]
@@ -93,11 +93,7 @@ def cell_graph(data: HeteroData, *, queries: bool = False) -> CellGraph:
     return CellGraph(edges, n, v, position[: near.shape[1]])
 
 
-def _spacing_by_cell(data: HeteroData) -> Tensor:
-    batch = data["cell"].get("batch")
-    return data.spacing.expand(data["cell"].num_nodes) if batch is None else data.spacing[batch]
-
-
-def _spacing_by_virtual(data: HeteroData) -> Tensor:
-    batch = data["virtual"].get("batch")
-    return data.spacing.expand(data["virtual"].num_nodes) if batch is None else data.spacing[batch]
+def _spacing(data: HeteroData, node_type: str) -> Tensor:
+    batch = data[node_type].get("batch")
+    spacing: Tensor = data.spacing
+    return spacing.expand(data[node_type].num_nodes) if batch is None else spacing[batch]

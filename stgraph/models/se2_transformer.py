@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from stgraph.models.base import ModelOutput
+from stgraph.models.base import CellGraphModel, ModelOutput
 from stgraph.models.cell_graph import EDGE_TYPES, cell_graph
 from stgraph.nn.distance_bias import GaussianBias
 from stgraph.nn.se2_block import SE2Block
@@ -12,7 +12,7 @@ from stgraph.nn.se2_block import SE2Block
 _CELL, _VIRTUAL = 0, 1
 
 
-class SE2Transformer(nn.Module):
+class SE2Transformer(CellGraphModel):
     """SToFM's SE(2) transformer on the edges of a slice graph.
 
     It sees distances only, so that moving, turning or mirroring a slice changes
@@ -83,9 +83,7 @@ class SE2Transformer(nn.Module):
         self.mask = nn.Parameter(torch.zeros(hidden_channels))
         self.node_type = nn.Embedding(2, hidden_channels)
         self.bias = GaussianBias(heads, num_kernels, num_edge_types=len(EDGE_TYPES))
-        self.blocks = nn.ModuleList(
-            SE2Block(hidden_channels, heads, ffn_channels, dropout) for _ in range(num_layers)
-        )
+        self.blocks = nn.ModuleList(SE2Block(hidden_channels, heads, ffn_channels, dropout) for _ in range(num_layers))
         self.norm = nn.LayerNorm(hidden_channels)
         self.cell_head = nn.Sequential(
             nn.Linear(hidden_channels, hidden_channels), nn.GELU(), nn.Linear(hidden_channels, in_channels)

@@ -38,9 +38,7 @@ class GaussianBias(nn.Module):
     torch.Size([2, 4])
     """
 
-    def __init__(
-        self, heads: int, num_kernels: int = 32, num_edge_types: int = 5, max_distance: float = 100.0
-    ) -> None:
+    def __init__(self, heads: int, num_kernels: int = 32, num_edge_types: int = 5, max_distance: float = 100.0) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(num_edge_types))
         self.shift = nn.Parameter(torch.zeros(num_edge_types))
@@ -48,9 +46,7 @@ class GaussianBias(nn.Module):
         top = math.log1p(max_distance)
         self.mean = nn.Parameter(torch.linspace(0, top, num_kernels))
         self.width = nn.Parameter(torch.full((num_kernels,), top / num_kernels))
-        self.proj = nn.Sequential(
-            nn.Linear(num_kernels, num_kernels), nn.GELU(), nn.Linear(num_kernels, heads)
-        )
+        self.proj = nn.Sequential(nn.Linear(num_kernels, num_kernels), nn.GELU(), nn.Linear(num_kernels, heads))
 
     def forward(self, distance: Tensor, edge_type: Tensor) -> Tensor:
         """Bias of each edge and head."""

@@ -41,9 +41,7 @@ class SE2Block(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         self.norm_ffn = nn.LayerNorm(channels)
-        self.ffn = nn.Sequential(
-            nn.Linear(channels, ffn_channels), nn.GELU(), nn.Linear(ffn_channels, channels)
-        )
+        self.ffn = nn.Sequential(nn.Linear(channels, ffn_channels), nn.GELU(), nn.Linear(ffn_channels, channels))
 
     def forward(self, x: Tensor, graph: EdgeGraph, pair: Tensor) -> tuple[Tensor, Tensor]:
         """New node states and new pair state."""

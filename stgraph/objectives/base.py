@@ -58,9 +58,7 @@ class WeightedSum:
             raise ValueError(f"WeightedSum needs at least one objective and distinct names, not {names}.")
         self.objectives = list(objectives)
 
-    def __call__(
-        self, model: CellGraphModel, batch: HeteroData, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def __call__(self, model: CellGraphModel, batch: HeteroData, generator: torch.Generator) -> dict[str, Tensor]:
         """Losses of a batch.
 
         Parameters

@@ -57,7 +57,9 @@ def _bisect(
     centred = pos[cells] - pos[cells].mean(axis=0)
     # The longest extent is a principal axis, so that a rotated slice is cut the same way.
     axis = np.linalg.eigh(centred.T @ centred)[1][:, -1]
-    order = np.argsort(centred @ axis, kind="stable")
+    along = centred @ axis
+    # Its direction is arbitrary; the heavier tail tells one end from the other.
+    order = np.argsort(along * np.copysign(1.0, (along**3).sum()), kind="stable")
     cut = round(len(cells) * left_parts / num_parts)
     _bisect(pos, cells[order[:cut]], left_parts, first, membership)
     _bisect(pos, cells[order[cut:]], num_parts - left_parts, first + left_parts, membership)

@@ -251,10 +251,11 @@ th, td { padding: .32rem 1.1rem .32rem 0; text-align: right; border-bottom: 1px 
 th:first-child { text-align: left; padding-right: 2rem; }
 tbody th { font-weight: 400; }
 thead th { font-size: .85rem; color: var(--soft); font-weight: 600; border-bottom-color: var(--soft);
-  max-width: 14rem; overflow-wrap: anywhere; vertical-align: bottom; }
+  max-width: 14rem; overflow-wrap: break-word; vertical-align: bottom; }
+td { white-space: nowrap; }
 tfoot th, tfoot td { border-bottom: 0; border-top: 1px solid var(--soft); }
 tfoot th { font-weight: 600; }
-.left td { text-align: left; overflow-wrap: anywhere; }
+.left td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .bars td:last-child { width: 24rem; min-width: 8rem; padding-right: 0; }
 .bar { display: block; height: .75rem; border-radius: 2px; background: var(--accent); min-width: 1px; }
 details { margin: 0 0 .6rem; }

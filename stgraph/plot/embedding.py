@@ -60,9 +60,7 @@ def umap_coordinates(
     """
     matrix = np.asarray(x, dtype=np.float32)
     if matrix.ndim != 2 or 0 in matrix.shape or not np.isfinite(matrix).all():
-        raise InputError(
-            f"UMAP needs a finite matrix (N, C) with cells and channels, not one of {matrix.shape}."
-        )
+        raise InputError(f"UMAP needs a finite matrix (N, C) with cells and channels, not one of {matrix.shape}.")
     if max_cells < 1:
         raise InputError(f"max_cells must be positive, not {max_cells}.")
     index = np.arange(len(matrix), dtype=np.int64)

@@ -39,9 +39,7 @@ def as_labels(values: object) -> NDArray[np.str_]:
     if array.dtype.kind in "US":
         return array.astype(np.str_)
     missing = pd.isna(array)
-    return np.array(
-        ["" if gone else str(value) for value, gone in zip(array, missing, strict=True)], dtype=np.str_
-    )
+    return np.array(["" if gone else str(value) for value, gone in zip(array, missing, strict=True)], dtype=np.str_)
 
 
 def sort_labels(labels: Iterable[object]) -> list[str]:
@@ -86,9 +84,7 @@ def label_colors(labels: Iterable[object]) -> dict[str, str]:
     return dict(zip(order, palette(len(order)), strict=True))
 
 
-def match_colors(
-    labels: Iterable[object], reference: Iterable[object], colors: Mapping[str, str]
-) -> dict[str, str]:
+def match_colors(labels: Iterable[object], reference: Iterable[object], colors: Mapping[str, str]) -> dict[str, str]:
     """Colours for one labelling that follow another labelling of the same cells.
 
     Labels and reference labels are paired so that the pairs share as many cells as possible;
@@ -159,10 +155,7 @@ def _natural(label: str) -> tuple[list[tuple[int, int, str]], str]:
     # Digit runs compare by length and then digit by digit, which is by value without int()'s limits.
     # re.split with a group alternates text and digits, so like always meets like.
     parts = re.split(r"([0-9]+)", label)
-    key = [
-        (1, len(part.lstrip("0")), part.lstrip("0")) if i % 2 else (0, 0, part)
-        for i, part in enumerate(parts)
-    ]
+    key = [(1, len(part.lstrip("0")), part.lstrip("0")) if i % 2 else (0, 0, part) for i, part in enumerate(parts)]
     return key, label
 
 

@@ -151,10 +151,7 @@ def write_report(report: Report, path: str | os.PathLike[str]) -> Path:
     """
     _check(report)
     domains = [as_labels(view.domains) for view in report.slices]
-    labels = [
-        np.full(len(view.pos), "") if view.labels is None else as_labels(view.labels)
-        for view in report.slices
-    ]
+    labels = [np.full(len(view.pos), "") if view.labels is None else as_labels(view.labels) for view in report.slices]
     all_domains, all_labels = np.concatenate(domains), np.concatenate(labels)
     colors = label_colors(all_domains)
     label_color = match_colors(all_labels, all_domains, colors)
@@ -186,14 +183,10 @@ def _check(report: Report) -> None:
     for view in report.slices:
         for name, array in (("domains", view.domains), ("labels", view.labels)):
             if array is not None and len(array) != len(view.pos):
-                raise InputError(
-                    f"Slice '{view.name}' has {len(view.pos)} positions but {len(array)} {name}."
-                )
+                raise InputError(f"Slice '{view.name}' has {len(view.pos)} positions but {len(array)} {name}.")
     n_cells = sum(len(view.pos) for view in report.slices)
     if len(report.embedding) != n_cells:
-        raise InputError(
-            f"The slices have {n_cells} cells but the embedding has {len(report.embedding)} rows."
-        )
+        raise InputError(f"The slices have {n_cells} cells but the embedding has {len(report.embedding)} rows.")
 
 
 def _header(report: Report, *, n_domains: int) -> str:
@@ -234,31 +227,27 @@ def _maps(
     if label_color:
         head += legend(_present(label_color, labels), name="Annotation")
         head += (
-            '<p class="soft">An annotated region has the colour of the domain it shares most cells with; '
-            "a colour found in only one of the two lists has no counterpart.</p>"
+            '<p class="soft">Domains and annotated regions are paired one to one, so that pairs share as '
+            "many cells as possible; a pair has one colour.</p>"
         )
     articles = []
     for view, domain, label in zip(report.slices, domains, labels, strict=True):
         n_domains = len(sort_labels(domain))
         pictures = [_map(view, domain, colors, what="domain", caption=_caption(report, view.name, n_domains))]
         if (label != "").any():
-            caption = f"<b>Annotation</b>, {value_text(int((label != '').sum()))} labelled cells"
+            caption = f"<b>Annotation</b>, {_counted(int((label != '').sum()), 'labelled cell')}"
             pictures.append(_map(view, label, label_color, what="annotated label", caption=caption))
-        about = f"{value_text(len(domain))} cells, {n_domains} domain{'s' * (n_domains != 1)}"
+        about = f"{_counted(len(domain), 'cell')}, {_counted(n_domains, 'domain')}"
         inner = f'<div class="pair">{"".join(pictures)}</div>' if label_color else "".join(pictures)
         articles.append(f"<article><h3>{text(view.name)} <span>{about}</span></h3>{inner}</article>")
     body = "\n".join(articles)
     return head + (body if label_color else f'<div class="grid">{body}</div>')
 
 
-def _map(
-    view: SliceView, labels: NDArray[np.str_], colors: Mapping[str, str], *, what: str, caption: str
-) -> str:
+def _map(view: SliceView, labels: NDArray[np.str_], colors: Mapping[str, str], *, what: str, caption: str) -> str:
     figure = Figure(figsize=figure_size(np.asarray(view.pos, dtype=np.float64)))
     # The axes fill the figure, so that the maps of a slice lie on the same pixels; words are in the HTML.
-    domain_map(
-        view.pos, labels, colors=colors, unit=view.unit, ax=figure.add_axes((0, 0, 1, 1)), legend=False
-    )
+    domain_map(view.pos, labels, colors=colors, unit=view.unit, ax=figure.add_axes((0, 0, 1, 1)), legend=False)
     about = f"{len(labels)} cells, {len(sort_labels(labels))} {what}s"
     alt = f"Map of slice {view.name} coloured by {what}: {about}."
     return picture(figure, alt=alt, caption=caption)
@@ -301,8 +290,7 @@ def _pivot(frame: pd.DataFrame, metric: str) -> str:
     values = pd.DataFrame(
         {
             method: [
-                frame.loc[(frame["slice"] == name) & (frame["method"] == method), metric].mean()
-                for name in slices
+                frame.loc[(frame["slice"] == name) & (frame["method"] == method), metric].mean() for name in slices
             ]
             for method in methods
         },
@@ -368,9 +356,7 @@ def _embedding(
     articles = []
     for what, values, color in shown:
         figure = Figure(figsize=(4.7, 4.0), layout="constrained")
-        embedding_plot(
-            coords, values[index], colors=color, ax=figure.add_subplot(), legend=False, axis_name=name
-        )
+        embedding_plot(coords, values[index], colors=color, ax=figure.add_subplot(), legend=False, axis_name=name)
         alt = f"Embedding of {len(index)} cells in two dimensions, coloured by {what}."
         chips = legend(_present(color, [values]), name=what.capitalize())
         articles.append(f"<article>{picture(figure, alt=alt)}{chips}</article>")
@@ -395,7 +381,7 @@ def _graphs(slices: Sequence[SliceView]) -> str:
     body = table(["", *(text(view.name) for view in slices)], rows) if rows else ""
     articles = []
     for view in slices:
-        given = [array for array in (view.degrees, view.edge_lengths) if array is not None and len(array)]
+        given = [array for array in (view.degrees, view.edge_lengths) if array is not None and np.isfinite(array).any()]
         if given:
             figure = graph_histograms(view.degrees, view.edge_lengths, unit=view.unit)
             alt = f"Histograms of the graph of slice {view.name}: neighbours of a cell and edge lengths."
@@ -417,9 +403,7 @@ def _timings(timings: Mapping[str, float]) -> str:
     ]
     if not timings:
         return ""
-    return (
-        f'<div class="bars">{table(["stage", "time", ""], rows, foot=["total", duration(total), ""])}</div>'
-    )
+    return f'<div class="bars">{table(["stage", "time", ""], rows, foot=["total", duration(total), ""])}</div>'
 
 
 def _settings(settings: Mapping[str, object]) -> str:
@@ -432,6 +416,10 @@ def _settings(settings: Mapping[str, object]) -> str:
 def _pairs(pairs: Mapping[str, str]) -> str:
     rows = [[text(key), text(value)] for key, value in pairs.items()]
     return f'<div class="left">{table(["", ""], rows)}</div>' if rows else ""
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{value_text(n)} {noun}{'s' * (n != 1)}"
 
 
 def _present(colors: Mapping[str, str], labels: Sequence[NDArray[np.str_]]) -> dict[str, str]:

@@ -72,9 +72,7 @@ def domain_map(
     """
     xy, names = np.asarray(pos, dtype=np.float64), as_labels(labels)
     if xy.ndim != 2 or xy.shape[1] != 2 or len(xy) == 0 or names.shape != (len(xy),):
-        raise InputError(
-            f"A map needs positions (N, 2) and N labels, N > 0; not {xy.shape} and {names.shape}."
-        )
+        raise InputError(f"A map needs positions (N, 2) and N labels, N > 0; not {xy.shape} and {names.shape}.")
     if not np.isfinite(xy).all():
         raise InputError("A map needs finite positions.")
     colors = label_colors(names) if colors is None else colors
@@ -82,8 +80,8 @@ def domain_map(
     if ax is None:
         ax = Figure(figsize=figure_size(xy), layout="compressed").add_subplot()
 
-    low, span, frame = _frame(xy)
-    width = _dot_width(xy, float(span.max()))
+    width = _dot_width(xy)
+    low, span, frame = _frame(xy, width)
     # Missing cells first, so that they never hide a labelled one.
     order = np.argsort(names != "", kind="stable")
     dots = EllipseCollection(
@@ -102,7 +100,7 @@ def domain_map(
     ax.set_xlim(frame[0], frame[1])
     ax.set_ylim(frame[3], frame[2])
     ax.set_axis_off()
-    _write_scale(ax, low, span, unit)
+    _write_scale(ax, low, span, frame, unit)
     if title:
         ax.set_title(title, fontsize=10, color=INK, loc="left", parse_math=False)
     if legend:
@@ -113,7 +111,7 @@ def domain_map(
 
 def figure_size(pos: NDArray[np.float64], *, width: float = 5.2) -> tuple[float, float]:
     """Width and height in inches that suit the extent of a slice, (N, 2) positions."""
-    frame = _frame(pos)[2]
+    frame = _frame(pos, _dot_width(pos))[2]
     height = width * (frame[3] - frame[2]) / (frame[1] - frame[0])
     return width, float(np.clip(height, 0.25 * width, 1.2 * width))
 
@@ -147,9 +145,7 @@ def add_legend(ax: Any, labels: NDArray[np.str_], colors: Mapping[str, str]) -> 
         text.set_parse_math(False)
 
 
-def graph_histograms(
-    degrees: ArrayLike | None, edge_lengths: ArrayLike | None, *, unit: str = "unknown"
-) -> Figure:
+def graph_histograms(degrees: ArrayLike | None, edge_lengths: ArrayLike | None, *, unit: str = "unknown") -> Figure:
     """Histograms of the number of neighbours and of edge lengths, side by side.
 
     Parameters
@@ -178,9 +174,7 @@ def graph_histograms(
     >>> len(graph_histograms([5, 6, 6], [1.0, 1.0, 1.4]).axes)
     2
     """
-    counts = np.array([]) if degrees is None else np.asarray(degrees, dtype=np.float64)
-    lengths = np.array([]) if edge_lengths is None else np.asarray(edge_lengths, dtype=np.float64)
-    lengths = lengths[np.isfinite(lengths)]
+    counts, lengths = _finite(degrees), _finite(edge_lengths)
     panels = int(len(counts) > 0) + int(len(lengths) > 0)
     if panels == 0:
         raise InputError("There are neither degrees nor edge lengths to show.")
@@ -198,16 +192,13 @@ def graph_histograms(
         ax = axes.pop(0)
         longest, most = float(lengths.max()), float(np.quantile(lengths, 0.995))
         cut = longest > 1.5 * most > 0
-        heights, edges = np.histogram(lengths, bins=40, range=(0.0, 1.05 * (most if cut else longest) or 1.0))
-        _bars(
-            ax,
-            heights,
-            edges,
-            x_label=f"edge length ({'µm' if unit == 'um' else 'unit unknown'})",
-            y_label="edges",
-        )
+        end = 1.05 * (most if cut else longest) or 1.0
+        heights, edges = np.histogram(lengths, bins=40, range=(0.0, end))
+        length_unit = "µm" if unit == "um" else "unit unknown"
+        _bars(ax, heights, edges, x_label=f"edge length ({length_unit})", y_label="edges")
         if cut:
-            ax.set_title(f"0.5 % not shown, up to {longest:.4g}", fontsize=7, color=INK, loc="right")
+            longer = f"{(lengths > end).mean():.2%} longer, up to {longest:.4g}"
+            ax.set_title(longer, fontsize=7, color=INK, loc="right")
     return figure
 
 
@@ -218,6 +209,11 @@ def plain_axes(ax: Any) -> None:
     ax.tick_params(labelsize=7, color="#999999", labelcolor=INK, length=2.5)
 
 
+def _finite(values: ArrayLike | None) -> NDArray[np.float64]:
+    array = np.asarray([] if values is None else values, dtype=np.float64)
+    return array[np.isfinite(array)]
+
+
 def _bars(ax: Any, heights: NDArray[Any], edges: NDArray[Any], *, x_label: str, y_label: str) -> None:
     ax.bar(edges[:-1], heights, width=np.diff(edges) * 0.92, align="edge", color=_BAR)
     ax.set_xlabel(x_label, fontsize=8, color=INK)
@@ -225,35 +221,37 @@ def _bars(ax: Any, heights: NDArray[Any], edges: NDArray[Any], *, x_label: str, 
     plain_axes(ax)
 
 
-def _frame(pos: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], list[float]]:
+def _frame(pos: NDArray[np.float64], dot_width: float) -> tuple[NDArray[np.float64], NDArray[np.float64], list[float]]:
     """Low corner, extent and visible frame (left, right, top, bottom) of a slice."""
     low, span = pos.min(axis=0), np.ptp(pos, axis=0)
     reach = float(span.max()) or 1.0
     # A thin or single-cell tissue still needs a frame with an area, with its cells in the middle.
-    wide = np.maximum(span, 0.12 * reach)
+    wide = np.maximum(span, 0.12 * reach) if span.any() else np.ones(2)
     low = low - (wide - span) / 2
-    pad = 0.03 * reach
+    # Room for whole dots at the rim.
+    pad = max(0.015 * reach, 0.55 * dot_width)
     # The band below the tissue is for the scale bar, so that the bar never lies on cells.
     frame = [low[0] - pad, low[0] + wide[0] + pad, low[1] - pad, low[1] + wide[1] + pad + 0.09 * reach]
     return low, wide, [float(value) for value in frame]
 
 
-def _dot_width(pos: NDArray[np.float64], reach: float) -> float:
+def _dot_width(pos: NDArray[np.float64]) -> float:
     """Diameter of a dot in data units.
 
     The third neighbour is one lattice spacing away on square and hexagonal arrays, and near the
     mean spacing in a random tissue, where the nearest one is so close that dots would leave holes.
     """
+    reach = float(np.ptp(pos, axis=0).max()) or 1.0
     if len(pos) < 4:
         return 0.05 * reach
     some = pos if len(pos) <= 20_000 else pos[:: len(pos) // 20_000 + 1]
     spacing = float(np.median(cKDTree(pos).query(some, k=4)[0][:, 3]))
-    return float(np.clip(1.15 * spacing, 0.001 * reach, 0.05 * reach))
+    return float(np.clip(1.2 * spacing, 0.001 * reach, 0.13 * reach))
 
 
-def _write_scale(ax: Any, low: NDArray[np.float64], span: NDArray[np.float64], unit: str) -> None:
+def _write_scale(ax: Any, low: NDArray[np.float64], span: NDArray[np.float64], frame: list[float], unit: str) -> None:
     reach = float(span.max())
-    x, y = float(low[0]), float(low[1] + span[1]) + 0.065 * reach
+    x, y = float(low[0]), frame[3] - 0.045 * reach
     if unit != "um":
         ax.text(x, y, "unit unknown", fontsize=8, style="italic", color="#777777", va="center")
         return

@@ -64,13 +64,9 @@ def loss_names(history: Sequence[Mapping[str, float]]) -> list[str]:
     return sorted(found, key=lambda name: name != "loss")
 
 
-def _series(
-    history: Sequence[Mapping[str, float]], name: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _series(history: Sequence[Mapping[str, float]], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     points = [
-        (float(row.get("step", i)), float(row[name]))
-        for i, row in enumerate(history)
-        if _is_finite(row.get(name))
+        (float(row.get("step", i)), float(row[name])) for i, row in enumerate(history) if _is_finite(row.get(name))
     ]
     table = np.array(points, dtype=np.float64)
     return table[:, 0], table[:, 1]
@@ -84,9 +80,7 @@ def _panel(ax: Any, steps: NDArray[np.float64], values: NDArray[np.float64], *, 
     window = max(5, len(values) // 25)
     median = pd.Series(values).rolling(window, center=True, min_periods=1).median().to_numpy()
     ax.plot(steps, values, ".", markersize=3, markeredgewidth=0, color="#4477aa", alpha=0.3, rasterized=True)
-    ax.plot(
-        steps, median, color="#224466", linewidth=1.4, marker="o" if len(steps) == 1 else None, markersize=4
-    )
+    ax.plot(steps, median, color="#224466", linewidth=1.4, marker="o" if len(steps) == 1 else None, markersize=4)
     if values.min() > 0 and median.max() > 100 * median.min():
         ax.set_yscale("log")
     ax.set_title(name.replace("_", " "), fontsize=9, color=INK, loc="left", parse_math=False)

@@ -17,7 +17,15 @@ from stgraph.preprocess.genes import align_counts, shared_genes
 
 
 class CellEncoder(Protocol):
-    """Turns the counts of a cell into its features, without looking at its neighbours."""
+    """Turns the counts of a cell into its features, without looking at its neighbours.
+
+    Attributes
+    ----------
+    genes
+        Names of the genes it reads, once fitted.
+    """
+
+    genes: list[str]
 
     def fit(self, slices: Sequence[AnnData]) -> Self:
         """Learn from slices; labels are never looked at."""
@@ -144,7 +152,7 @@ class LogPCA:
         if not self._arrays:
             raise InputError("The cell encoder was not fitted: call fit(slices) first.")
         counts, present = align_counts(adata, self.genes)
-        top, share = self._arrays["top"], self._arrays["gene_share"]
+        top = self._arrays["top"]
         self._check_panel(adata, present, present[top])
         log = self._log(counts, present)[:, top]
         mean = np.asarray(log.mean(axis=0)).ravel()
@@ -230,7 +238,8 @@ def _pooled_variance(logs: Sequence[sp.csr_matrix]) -> NDArray[np.float64]:
     for log in logs:
         mean = np.asarray(log.mean(axis=0)).ravel()
         total += np.asarray(log.multiply(log).sum(axis=0)).ravel() - log.shape[0] * mean**2
-    return total / sum(log.shape[0] for log in logs)
+    pooled: NDArray[np.float64] = total / sum(log.shape[0] for log in logs)
+    return pooled
 
 
 def _centred(logs: Sequence[sp.csr_matrix], means: NDArray[np.float64]) -> LinearOperator:

@@ -67,6 +67,4 @@ def align_counts(adata: AnnData, genes: Sequence[str]) -> tuple[sp.csr_matrix, n
     if present.all():
         return counts, present
     column = np.flatnonzero(present).astype(counts.indices.dtype)
-    return sp.csr_matrix(
-        (counts.data, column[counts.indices], counts.indptr), shape=(adata.n_obs, len(genes))
-    ), present
+    return sp.csr_matrix((counts.data, column[counts.indices], counts.indptr), shape=(adata.n_obs, len(genes))), present

@@ -6,9 +6,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 
-def neighbor_mean(
-    x: NDArray[np.floating], pos: NDArray[np.float64], *, n_neighbors: int = 30
-) -> NDArray[np.float64]:
+def neighbor_mean(x: NDArray[np.floating], pos: NDArray[np.float64], *, n_neighbors: int = 30) -> NDArray[np.float64]:
     """Mean feature over the nearest cells of each cell, itself included.
 
     On principal components this is the strongest simple description of a spatial domain.

@@ -98,13 +98,9 @@ class MixtureDomains:
         _, singular, axes = np.linalg.svd(x - mean, full_matrices=False)
         solid = singular > max(singular[0], 1e-300) * 1e-6
         axes = axes[solid][: self.n_components]
-        mixture = fit_mixture(
-            (x - mean) @ axes.T, self.n_domains, n_init=self.n_init, random_state=self.random_state
-        )
+        mixture = fit_mixture((x - mean) @ axes.T, self.n_domains, n_init=self.n_init, random_state=self.random_state)
         # Domain 0 is the largest, so that numbers mean something and do not depend on the start.
-        order = np.argsort(
-            -np.bincount(mixture.predict((x - mean) @ axes.T), minlength=self.n_domains), kind="stable"
-        )
+        order = np.argsort(-np.bincount(mixture.predict((x - mean) @ axes.T), minlength=self.n_domains), kind="stable")
         self._arrays = {
             "mean": mean,
             "axes": axes,
@@ -130,12 +126,10 @@ class MixtureDomains:
         if not self._arrays:
             raise InputError("The domains were not fitted: call fit(embeddings) first.")
         a = self._arrays
-        whitened = (
-            (np.asarray(embedding, dtype=np.float64) - a["mean"]) @ a["axes"].T @ a["precision_cholesky"]
-        )
+        whitened = (np.asarray(embedding, dtype=np.float64) - a["mean"]) @ a["axes"].T @ a["precision_cholesky"]
         centers = a["centers"] @ a["precision_cholesky"]
         score = whitened @ centers.T - 0.5 * (centers**2).sum(axis=1) + a["log_weights"]
-        return score.argmax(axis=1).astype(np.int64)
+        return np.asarray(score.argmax(axis=1), dtype=np.int64)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything learned, as named arrays."""
@@ -150,9 +144,7 @@ class MixtureDomains:
         return self
 
 
-def fit_mixture(
-    x: NDArray[np.floating], n_domains: int, *, n_init: int = 10, random_state: int = 0
-) -> GaussianMixture:
+def fit_mixture(x: NDArray[np.floating], n_domains: int, *, n_init: int = 10, random_state: int = 0) -> GaussianMixture:
     """Gaussian mixture with a shared covariance, the best of several starts.
 
     Parameters

@@ -8,8 +8,8 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-import stgraph
 from stgraph import _keys
+from stgraph._version import __version__
 from stgraph.graph.build import write_slots
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.io.read import canonicalize
@@ -60,9 +60,7 @@ def embed(adata: AnnData, model: Pretrained | str | os.PathLike[str]) -> AnnData
     return pieces[0] if len(pieces) == 1 else _gather(adata, pieces)
 
 
-def annotate(
-    adata: AnnData, graph: SliceGraph, embedding: NDArray[np.float32], pretrained: Pretrained
-) -> AnnData:
+def annotate(adata: AnnData, graph: SliceGraph, embedding: NDArray[np.float32], pretrained: Pretrained) -> AnnData:
     """Write embedding, domains, graph and parameters of one slice into ``adata``, in place.
 
     Parameters
@@ -88,7 +86,7 @@ def annotate(
         adata.obs[_keys.DOMAIN] = pd.Categorical(labels, categories=every)
     write_slots(adata, graph, builder=pretrained.builder)
     adata.uns[_keys.STGRAPH] = dict(adata.uns[_keys.STGRAPH]) | {
-        "version": stgraph.__version__,
+        "version": __version__,
         "spacing": graph.spacing,
         # As text, for HDF5 knows neither None nor lists of dicts.
         "parameters": json.dumps(pretrained.info),
@@ -99,9 +97,7 @@ def annotate(
 def _gather(adata: AnnData, pieces: list[AnnData]) -> AnnData:
     """Results of several slices in one copy of the AnnData they came from."""
     out = adata.copy()
-    out.obsm[_keys.EMBEDDING] = np.empty(
-        (out.n_obs, pieces[0].obsm[_keys.EMBEDDING].shape[1]), dtype=np.float32
-    )
+    out.obsm[_keys.EMBEDDING] = np.empty((out.n_obs, pieces[0].obsm[_keys.EMBEDDING].shape[1]), dtype=np.float32)
     for piece in pieces:
         out.obsm[_keys.EMBEDDING][out.obs_names.get_indexer(piece.obs_names)] = piece.obsm[_keys.EMBEDDING]
     if _keys.DOMAIN in pieces[0].obs:

@@ -19,6 +19,7 @@ from stgraph.graph.slice_graph import SliceGraph
 from stgraph.graph.virtual_cells import JointLeiden, VirtualCellBuilder
 from stgraph.io.read import canonicalize
 from stgraph.io.slices import split_slices
+from stgraph.models.base import CellGraphModel
 from stgraph.models.se2_transformer import SE2Transformer
 from stgraph.objectives.base import Objective, WeightedSum
 from stgraph.objectives.distance_recovery import DistanceRecovery
@@ -87,7 +88,7 @@ def fit(
     virtual_cells: VirtualCellBuilder | Config | None = _DEFAULT,
     partitioner: Partitioner | Config = _DEFAULT,
     num_hops: int = 1,
-    model: Callable[..., torch.nn.Module] | Config = _DEFAULT,
+    model: Callable[..., CellGraphModel] | Config = _DEFAULT,
     objectives: Sequence[Objective | Config] = _DEFAULT,
     trainer: Trainer | Config = _DEFAULT,
     domains: DomainFinder | Config = _DEFAULT,
@@ -168,19 +169,19 @@ def fit(
     with _timed(timings, "encode"):
         parts["encoder"].fit(list(named.values()))
         features = {name: parts["encoder"].transform(adata) for name, adata in named.items()}
-    pretrained = Pretrained(parts["encoder"], parts["builder"], parts["virtual_cells"], torch.nn.Identity())
+    with torch.random.fork_rng():
+        torch.manual_seed(random_state)
+        network = make_model(in_channels=next(iter(features.values())).shape[1])
+    pretrained = Pretrained(parts["encoder"], parts["builder"], parts["virtual_cells"], network)
     with _timed(timings, "graph"):
         graphs = {name: pretrained.graph(adata, features[name]) for name, adata in named.items()}
     with _timed(timings, "partition"):
         dataset = PartDataset(graphs.values(), parts["partitioner"], num_hops=num_hops)
     with _timed(timings, "train"):
-        with torch.random.fork_rng():
-            torch.manual_seed(random_state)
-            pretrained.model = make_model(in_channels=next(iter(features.values())).shape[1])
         bar = progress_bar(parts["trainer"].max_steps) if progress else nullcontext(None)
         with bar as show:
             history = parts["trainer"].fit(
-                pretrained.model, dataset, WeightedSum(parts["objectives"]), on_step=_both(show, on_step)
+                network, dataset, WeightedSum(parts["objectives"]), on_step=_both(show, on_step)
             )
     with _timed(timings, "embed"):
         embeddings = {name: pretrained.embed_graph(graph) for name, graph in graphs.items()}
@@ -195,10 +196,7 @@ def fit(
         "random_state": random_state,
         "settings": settings,
     }
-    adatas = {
-        name: annotate(adata.copy(), graphs[name], embeddings[name], pretrained)
-        for name, adata in named.items()
-    }
+    adatas = {name: annotate(adata.copy(), graphs[name], embeddings[name], pretrained) for name, adata in named.items()}
     return FitResult(adatas, pretrained, graphs, history, timings, settings)
 
 
@@ -230,15 +228,13 @@ def _seed(cls: type, given: Mapping[str, Any], random_state: int) -> dict[str, i
     return {"random_state": random_state} if takes and "random_state" not in given else {}
 
 
-def _model_factory(model: Any) -> Callable[..., torch.nn.Module]:
+def _model_factory(model: Any) -> Callable[..., CellGraphModel]:
     if model is _DEFAULT:
         model = DEFAULTS["model"]
     return partial(instantiate, model) if isinstance(model, Mapping) else model
 
 
-def _both(
-    first: Callable[[Record], None] | None, second: Callable[[Record], None] | None
-) -> Callable[[Record], None]:
+def _both(first: Callable[[Record], None] | None, second: Callable[[Record], None] | None) -> Callable[[Record], None]:
     def call(record: Record) -> None:
         for listener in (first, second):
             if listener is not None:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from anndata import AnnData
 from numpy.typing import NDArray
-from torch import nn
 
 from stgraph._config import instantiate, to_config
 from stgraph.data.convert import to_hetero_data
@@ -20,6 +19,7 @@ from stgraph.graph.build import build_graph
 from stgraph.graph.builders import GraphBuilder
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.graph.virtual_cells import VirtualCellBuilder
+from stgraph.models.base import CellGraphModel
 from stgraph.partition.halo import halo
 from stgraph.partition.spatial import CoordinateBisection
 from stgraph.preprocess.encoder import CellEncoder
@@ -51,7 +51,7 @@ class Pretrained:
     encoder: CellEncoder
     builder: GraphBuilder
     virtual_cells: VirtualCellBuilder | None
-    model: nn.Module
+    model: CellGraphModel
     domains: DomainFinder | None = None
     info: dict[str, Any] = field(default_factory=dict)
 

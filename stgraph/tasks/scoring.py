@@ -108,15 +108,11 @@ def annotation(adata: AnnData, key: str, name: str) -> NDArray[np.str_]:
         If the column is not there, or has fewer than two classes.
     """
     if key not in adata.obs:
-        raise InputError(
-            f"{name}: obs has no column '{key}' to score against; it has: {', '.join(adata.obs.columns)}."
-        )
+        raise InputError(f"{name}: obs has no column '{key}' to score against; it has: {', '.join(adata.obs.columns)}.")
     column = adata.obs[key]
     labels = np.where(column.isna(), "", column.astype(str).to_numpy()).astype(str)
     if len(np.unique(labels[labels != ""])) < 2:
-        raise InputError(
-            f"{name}: obs['{key}'] has fewer than two classes, so domains cannot be scored against it."
-        )
+        raise InputError(f"{name}: obs['{key}'] has fewer than two classes, so domains cannot be scored against it.")
     return labels
 
 

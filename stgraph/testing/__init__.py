@@ -1,0 +1,1 @@
+"""Contract tests that every implementation inherits, ours and a researcher's own."""

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import stgraph
 from stgraph._files import atomic_path
+from stgraph._version import __version__
 from stgraph.errors import CheckpointError
 
 FORMAT_VERSION = 1
@@ -51,7 +51,7 @@ def save_checkpoint(
         files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
     whole = {
         "format_version": FORMAT_VERSION,
-        "stgraph_version": stgraph.__version__,
+        "stgraph_version": __version__,
         "files": files,
         **config,
     }
@@ -88,9 +88,7 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dic
     for name, expected in config["files"].items():
         path = folder / name
         if Path(name).name != name or path.suffix != ".safetensors":
-            raise CheckpointError(
-                f"'{folder / CONFIG}' names a file '{name}' that is not one of its weights."
-            )
+            raise CheckpointError(f"'{folder / CONFIG}' names a file '{name}' that is not one of its weights.")
         if not path.is_file():
             raise CheckpointError(f"The model directory '{folder}' lacks '{name}': copy it again, whole.")
         size = path.stat().st_size
@@ -100,9 +98,7 @@ def load_checkpoint(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dic
                 "it is truncated or replaced; copy the model directory again."
             )
         if _sha256(path) != expected["sha256"]:
-            raise CheckpointError(
-                f"'{path}' has changed since it was written: copy the model directory again."
-            )
+            raise CheckpointError(f"'{path}' has changed since it was written: copy the model directory again.")
         try:
             tensors[path.stem] = load_file(path)
         except SafetensorError as error:
@@ -145,7 +141,7 @@ def _load_config(folder: Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"'{folder}' has format version {version} (stgraph {config.get('stgraph_version', 'unknown')}), and "
-            f"stgraph {stgraph.__version__} reads version {FORMAT_VERSION}: use the stgraph that wrote it, "
+            f"stgraph {__version__} reads version {FORMAT_VERSION}: use the stgraph that wrote it, "
             "or fit again."
         )
     files = config.get("files")

@@ -8,12 +8,12 @@ from typing import Literal
 
 import torch
 from lightning.fabric import Fabric
-from torch import nn
 from torch.utils.data import Dataset
 from torch_geometric.data import HeteroData
 from torch_geometric.loader import DataLoader
 
 from stgraph.errors import InputError, TrainingError
+from stgraph.models.base import CellGraphModel
 from stgraph.objectives.base import WeightedSum
 from stgraph.training.optim import warmup_cosine
 
@@ -62,13 +62,11 @@ class Trainer:
         if self.max_steps < 1 or self.batch_size < 1:
             raise InputError("Trainer needs max_steps and batch_size of at least 1.")
         if self.lr <= 0 or self.grad_clip <= 0 or self.warmup_steps < 0 or self.weight_decay < 0:
-            raise InputError(
-                "Trainer needs positive lr and grad_clip, and warmup_steps and weight_decay not negative."
-            )
+            raise InputError("Trainer needs positive lr and grad_clip, and warmup_steps and weight_decay not negative.")
 
     def fit(
         self,
-        model: nn.Module,
+        model: CellGraphModel,
         dataset: Dataset[HeteroData],
         objective: WeightedSum,
         *,
@@ -105,7 +103,7 @@ class Trainer:
     def _run(
         self,
         fabric: Fabric,
-        model: nn.Module,
+        model: CellGraphModel,
         dataset: Dataset[HeteroData],
         objective: WeightedSum,
         on_step: Callable[[Record], None] | None,
@@ -119,11 +117,10 @@ class Trainer:
             {"params": decayed, "weight_decay": self.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
-        bare = model
-        model, optimizer = fabric.setup(model, torch.optim.AdamW(groups, lr=self.lr))
+        wrapped, optimizer = fabric.setup(model, torch.optim.AdamW(groups, lr=self.lr))
         for method in ("predict_cells", "predict_distances"):
-            model.mark_forward_method(method)
-        model.train()
+            wrapped.mark_forward_method(method)
+        wrapped.train()
 
         history: list[Record] = []
         step, epoch = 0, 0
@@ -133,9 +130,9 @@ class Trainer:
                 begin = time.perf_counter()
                 for group in optimizer.param_groups:
                     group["lr"] = self.lr * warmup_cosine(step, self.warmup_steps, self.max_steps)
-                losses = objective(model, batch.to(fabric.device), noise)
+                losses = objective(wrapped, batch.to(fabric.device), noise)
                 fabric.backward(losses["loss"])
-                fabric.clip_gradients(model, optimizer, max_norm=self.grad_clip, error_if_nonfinite=False)
+                fabric.clip_gradients(wrapped, optimizer, max_norm=self.grad_clip, error_if_nonfinite=False)
                 optimizer.step()
                 optimizer.zero_grad()
                 step += 1
@@ -149,7 +146,7 @@ class Trainer:
                     on_step(record)
                 if step == self.max_steps:
                     break
-        bare.to("cpu").eval()
+        model.to("cpu").eval()
         return history
 
 

@@ -40,9 +40,7 @@ def progress_bar(max_steps: int, *, console: Console | None = None) -> Iterator[
         task = progress.add_task("training", total=max_steps, losses="")
 
         def show(record: Record) -> None:
-            losses = " ".join(
-                f"{name} {value:.3f}" for name, value in record.items() if name not in _NOT_LOSSES
-            )
+            losses = " ".join(f"{name} {value:.3f}" for name, value in record.items() if name not in _NOT_LOSSES)
             speed = f"{record['cells_per_second']:,.0f} cells/s"
             progress.update(task, advance=1, losses=f"{losses}  {speed}")
 

@@ -55,7 +55,5 @@ def edge_attention(
     tensor([2., 0.])
     """
     if backend not in ("auto", "reference"):
-        raise ValueError(
-            f"There is no backend {backend!r} of edge_attention; there are 'auto' and 'reference'."
-        )
+        raise ValueError(f"There is no backend {backend!r} of edge_attention; there are 'auto' and 'reference'.")
     return reference(q, k, v, bias, graph, dropout=dropout)

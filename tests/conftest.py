@@ -1,0 +1,55 @@
+"""What every test may ask for."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import stgraph
+from stgraph.training.loop import Trainer
+
+REPOSITORY = Path(__file__).parent.parent
+DATA = Path(os.environ.get("STGRAPH_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(config, items):
+    if DATA.is_dir():
+        return
+    skip = pytest.mark.skip(reason=f"real tissue is not at {DATA}: set STGRAPH_DATA to its folder")
+    for item in items:
+        if "real" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """Folder of real tissue; only for tests marked ``real``."""
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def _two_slices():
+    return stgraph.synthetic_tissue(n_cells=320, n_genes=80, n_slices=2)
+
+
+@pytest.fixture
+def slices(_two_slices):
+    """Two small slices; a copy for each test."""
+    return [adata.copy() for adata in _two_slices]
+
+
+@pytest.fixture
+def tissue(slices):
+    """One small slice."""
+    return slices[0]
+
+
+@pytest.fixture(scope="session")
+def fitted(_two_slices):
+    """The main job on two small slices, a few steps."""
+    return stgraph.fit(
+        [adata.copy() for adata in _two_slices],
+        trainer=Trainer(max_steps=12),
+        partitioner={"_target_": "stgraph.partition.metis.Metis", "part_size": 150},
+        progress=False,
+    )

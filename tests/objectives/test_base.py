@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from stgraph.data.convert import to_hetero_data
+from stgraph.graph.build import build_graph
+from stgraph.models.se2_transformer import SE2Transformer
+from stgraph.objectives.base import WeightedSum, choose_cells
+from stgraph.objectives.distance_recovery import DistanceRecovery
+from stgraph.objectives.masked_cell import MaskedCell
+
+
+def test_sum_is_weighted_and_terms_are_not(tissue):
+    data = to_hetero_data(build_graph(tissue))
+    torch.manual_seed(0)
+    model = SE2Transformer(data["cell"].x.shape[1])
+    objective = WeightedSum([MaskedCell(weight=2.0), DistanceRecovery(weight=0.5)])
+    losses = objective(model, data, torch.Generator().manual_seed(0))
+    assert set(losses) == {"loss", "masked_cell", "distance_recovery"}
+    torch.testing.assert_close(losses["loss"], 2 * losses["masked_cell"] + 0.5 * losses["distance_recovery"])
+
+
+def test_names_must_differ():
+    with pytest.raises(ValueError, match="distinct names"):
+        WeightedSum([MaskedCell(), MaskedCell()])
+    with pytest.raises(ValueError, match="at least one"):
+        WeightedSum([])
+
+
+@pytest.mark.parametrize(("rate", "count"), [(0.5, 5), (0.001, 1), (0.99, 10)])
+def test_choose_cells(rate, count):
+    owned = torch.arange(30) % 3 == 0
+    chosen = choose_cells(owned, rate, torch.Generator().manual_seed(0))
+    assert int(chosen.sum()) == count
+    assert not chosen[~owned].any()
+
+
+def test_a_part_that_owns_nothing():
+    assert not choose_cells(torch.zeros(4, dtype=torch.bool), 0.5, torch.Generator()).any()
