@@ -46,7 +46,12 @@ def instantiate(config: Any, **extra: Any) -> Any:
         cls = import_class(str(config[TARGET]))
         arguments = {key: instantiate(value) for key, value in config.items() if key != TARGET} | extra
         _check_arguments(str(config[TARGET]), cls, arguments)
-        return cls(**arguments)
+        try:
+            return cls(**arguments)
+        except InputError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise InputError(f"'{config[TARGET]}' cannot be built from its settings: {error}") from error
     if isinstance(config, Sequence) and not isinstance(config, str | bytes):
         return [instantiate(item) for item in config]
     return config

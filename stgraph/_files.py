@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stgraph.errors import InputError
@@ -63,22 +63,21 @@ def atomic_dir(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iter
     InputError
         If ``path`` is a file, or a folder with content and ``overwrite`` is false.
     """
-    path = Path(path)
-    check_out_dir(path, overwrite=overwrite)
+    check_out_dir(Path(path), overwrite=overwrite)
+    # Resolved, for "run/.." leads nowhere once "run" is moved away, and a link is not to be replaced.
+    path = Path(path).resolve()
+    new_parents = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
         tmp.chmod(0o777 & ~_umask())
         yield tmp
-        old: Path | None = None
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-            path.replace(old)
-        tmp.replace(path)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        _replace_dir(tmp, path)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
+        with suppress(OSError):  # one that is not empty stays
+            for parent in new_parents:
+                parent.rmdir()
 
 
 def check_out_dir(path: Path, *, overwrite: bool) -> None:
@@ -87,6 +86,26 @@ def check_out_dir(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"'{path}' is a file, but the output is a folder: choose another --out.")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise InputError(f"The output folder '{path}' already has content: choose another --out or pass --overwrite.")
+    if path.is_dir() and Path.cwd().is_relative_to(path.resolve()):
+        raise InputError(f"'{path}' is or holds the folder you are in, and cannot be replaced: choose another --out.")
+
+
+def _replace_dir(new: Path, path: Path) -> None:
+    """Move ``new`` to ``path``; if that fails, what stood there is put back."""
+    if not path.exists():
+        new.replace(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    try:
+        path.replace(old)
+        new.replace(path)
+    except BaseException:
+        if path.exists():
+            old.rmdir()
+        else:
+            old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _umask() -> int:

@@ -52,7 +52,8 @@ def compose_config(name: str, overrides: list[str]) -> dict[str, Any]:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             config = compose(name, overrides=overrides)
         resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    except (HydraException, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"The settings {overrides} cannot be used: {reason}") from error
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        # Of Hydra's answer: what is wrong and what there is, not where it looked.
+        reason = " ".join(str(error).split()).partition(" Config search path:")[0].partition(" See https:")[0]
+        raise InputError(f"The settings (--set) cannot be used: {reason}.") from error
     return resolved

@@ -5,7 +5,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 import stgraph
@@ -101,6 +100,7 @@ def fit(
         overrides=_overrides(n_domains, steps, device, seed, settings),
         overwrite=overwrite,
         command=_command(),
+        inputs=slices,
     )
     with spoken() as notes:
         run_fit(
@@ -162,23 +162,16 @@ def demo(
 
 def main() -> None:
     """Run the command line; errors of the user are one sentence and exit code 2."""
-    # A researcher's own classes are found in the folder the command is run from.
-    sys.path.insert(0, "")
+    # A researcher's own classes are found in the folder the command is run from, after all that is installed.
+    sys.path.append("")
     try:
-        code = app(standalone_mode=False)
+        app()
     except StgraphError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(2)
-    except click.exceptions.Abort:
-        typer.secho("interrupted: nothing was written.", fg="red", err=True)
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
     except OSError as error:
         typer.secho(f"error: {error}; nothing was written.", fg="red", err=True)
         sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _command() -> str:

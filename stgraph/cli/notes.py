@@ -14,7 +14,8 @@ from stgraph.errors import StgraphWarning
 def spoken() -> Iterator[list[str]]:
     """Print each `StgraphWarning` as a note on standard error, once, and collect it.
 
-    Warnings of other libraries are for developers and are not shown.
+    Warnings of other libraries are for developers and are not shown. Control-C is said
+    aloud too, and ends the program with code 130.
 
     Yields
     ------
@@ -32,4 +33,8 @@ def spoken() -> Iterator[list[str]]:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", StgraphWarning)
         warnings.showwarning = say
-        yield notes
+        try:
+            yield notes
+        except KeyboardInterrupt:
+            typer.secho("interrupted: nothing was written.", fg="red", err=True)
+            raise typer.Exit(130) from None

@@ -50,6 +50,8 @@ class RunOptions:
         Whether ``out`` may be replaced.
     command
         The command line, for the report.
+    inputs
+        Files that must outlive the replacing of ``out``.
     """
 
     out: Path
@@ -57,6 +59,7 @@ class RunOptions:
     overrides: list[str]
     overwrite: bool
     command: str
+    inputs: Sequence[Path] = ()
 
 
 def read_slices(
@@ -84,7 +87,10 @@ def run_fit(load: Callable[[], list[AnnData]], options: RunOptions, notes: list[
         What was said aloud so far; grows during the run, and is shown in the report.
     """
     check_out_dir(options.out, overwrite=options.overwrite)
-    config = compose_config("fit", options.overrides)
+    for file in options.inputs:
+        if options.overwrite and file.resolve().is_relative_to(options.out.resolve()):
+            raise InputError(f"'{file}' lies in '{options.out}', which would be replaced: choose another --out.")
+    arguments = _arguments(compose_config("fit", options.overrides))
     clock = _Clock()
     named = split_slices(load())
     if options.score_against is not None:
@@ -94,7 +100,7 @@ def run_fit(load: Callable[[], list[AnnData]], options: RunOptions, notes: list[
     CONSOLE.print(_headline(named))
     with atomic_dir(options.out, overwrite=options.overwrite) as folder:
         with json_lines(folder / "metrics.jsonl") as log:
-            result = fit(list(named.values()), **_arguments(config), on_step=log)
+            result = fit(list(named.values()), **arguments, on_step=log)
         clock.lap("fit")
         scores = pd.DataFrame()
         if options.score_against is not None:
@@ -103,7 +109,7 @@ def run_fit(load: Callable[[], list[AnnData]], options: RunOptions, notes: list[
                     result.adatas,
                     options.score_against,
                     result.pretrained.domains,  # type: ignore[arg-type]
-                    random_state=config["random_state"],
+                    random_state=arguments["random_state"],
                 )
             with atomic_path(folder / "scores.csv") as tmp:
                 scores.to_csv(tmp, index=False)
@@ -135,6 +141,8 @@ def run_embed(
     """Apply a model directory to a file; see `stgraph.embed`."""
     if out.suffix != ".h5ad":
         raise InputError(f"--out '{out}' must end in .h5ad.")
+    if out.is_dir():
+        raise InputError(f"--out '{out}' is a folder, but the output is an h5ad file.")
     if out.exists() and not overwrite:
         raise InputError(f"'{out}' already exists: choose another --out or pass --overwrite.")
     pretrained = from_pretrained(model)
@@ -150,6 +158,9 @@ def run_embed(
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """Config groups by the names that `stgraph.fit` gives its parts."""
+    needed = {"encoder", "graph", "partition", "num_hops", "model", "objective", "trainer", "domains", "random_state"}
+    if missing := sorted(name for name in needed if config.get(name) in (None, {})):
+        raise InputError(f"The settings lack {', '.join(missing)}: choose one of configs/ instead of none.")
     return {
         "encoder": config["encoder"],
         "builder": config["graph"],

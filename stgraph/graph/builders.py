@@ -69,7 +69,7 @@ class KNN:
            [0., 2., 0.]])
     """
 
-    n_neighbors: int = 16
+    n_neighbors: int = 18
     symmetric: bool = True
 
     in_microns: ClassVar[bool] = False

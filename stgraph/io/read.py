@@ -124,9 +124,13 @@ def canonicalize(
         obs=adata.obs.copy(),
         var=adata.var.copy(),
         obsm={key: value for key, value in adata.obsm.items() if key != _keys.SPATIAL},
+        varm=dict(adata.varm),
+        obsp=dict(adata.obsp),
         layers={key: value for key, value in adata.layers.items() if key != layer},
         uns=dict(adata.uns),
     )
+    if adata.raw is not None:
+        out.raw = adata.raw.to_adata()
     out.obsm[_keys.SPATIAL] = pos
     out.uns[_keys.STGRAPH] = dict(adata.uns.get(_keys.STGRAPH, {}))
     to_microns(out, name, um_per_unit)

@@ -1,5 +1,6 @@
 """One file may hold several tissue sections; a graph never crosses from one to another."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterable
@@ -81,7 +82,7 @@ def split_slices(adatas: Iterable[AnnData]) -> dict[str, AnnData]:
                 raise InputError(
                     f"Two slices are called '{slice_id}': rename a file, or set obs['{_keys.SLICE}'] apart."
                 )
-            if not re.fullmatch(r"[^/\\\0]{1,200}", slice_id) or slice_id.startswith("."):
+            if not re.fullmatch(r"[^/\\\0]+", slice_id) or slice_id.startswith(".") or len(os.fsencode(slice_id)) > 200:
                 raise InputError(f"The slice name '{slice_id}' cannot be a file name: rename it.")
             part = (ids == slice_id).to_numpy()
             slices[slice_id] = adata if part.all() else adata[part].copy()

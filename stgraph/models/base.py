@@ -14,6 +14,9 @@ class ModelOutput(NamedTuple):
     ----------
     cell
         (N, C) states of the cells.
+    query
+        (N, C) for each cell, what its surroundings say about it: the state of a node at
+        its place that holds no content and sees all the cell sees, but not the cell.
     virtual
         (V, C) states of the virtual cells.
     near_pair
@@ -21,6 +24,7 @@ class ModelOutput(NamedTuple):
     """
 
     cell: Tensor
+    query: Tensor
     virtual: Tensor
     near_pair: Tensor
 

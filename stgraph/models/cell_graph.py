@@ -15,7 +15,7 @@ EDGE_TYPES = ("cell-cell", "virtual-cell", "virtual-virtual", "self")
 
 @dataclass(frozen=True)
 class CellGraph:
-    """Cells, then virtual cells, then, if asked for, one query for each cell.
+    """Cells, then virtual cells, then one query for each cell.
 
     A query stands where its cell stands and sees what the cell sees, except the cell
     itself; nobody sees the query. It is how a cell is described by its surroundings.
@@ -36,11 +36,12 @@ class CellGraph:
     near: Tensor
 
 
-def cell_graph(data: HeteroData, *, queries: bool = False) -> CellGraph:
+def cell_graph(data: HeteroData) -> CellGraph:
     """Join the edge types of a batch.
 
-    A cell attends to its neighbours, to all virtual cells of its slice and to itself; a
-    virtual cell to the virtual cells of its slice and to itself. Virtual cells do not
+    A cell attends to its neighbours, to all virtual cells of its slice and to itself; its
+    query to the same, but not to the cell; a virtual cell to the virtual cells of its
+    slice and to itself. Virtual cells do not
     attend to cells: they are means over the whole slice already, and so their states
     are the same in every part of it.
 
@@ -48,8 +49,6 @@ def cell_graph(data: HeteroData, *, queries: bool = False) -> CellGraph:
     ----------
     data
         A batch of `HeteroData` from `stgraph.data`.
-    queries
-        Whether to add a query for each cell.
 
     Returns
     -------
@@ -73,14 +72,10 @@ def cell_graph(data: HeteroData, *, queries: bool = False) -> CellGraph:
         (between[1] + n, between[0] + n, between_length / virtual_spacing[between[1]]),
         (itself, itself, torch.zeros(n + v, device=device)),
     ]
-    kinds = [0, 1, 2, 3]
-    num_nodes = n + v
-    if queries:
-        blocks += [(target + n + v, source, length) for target, source, length in blocks[:2]]
-        kinds += [0, 1]
-        num_nodes += n
+    blocks += [(target + n + v, source, length) for target, source, length in blocks[:2]]
+    kinds = [0, 1, 2, 3, 0, 1]
     edges, order = EdgeGraph.from_edges(
-        num_nodes,
+        2 * n + v,
         row=torch.cat([target for target, _, _ in blocks]),
         col=torch.cat([source for _, source, _ in blocks]),
         distance=torch.cat([length for _, _, length in blocks]),

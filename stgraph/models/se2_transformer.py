@@ -9,8 +9,6 @@ from stgraph.models.cell_graph import EDGE_TYPES, cell_graph
 from stgraph.nn.distance_bias import GaussianBias
 from stgraph.nn.se2_block import SE2Block
 
-_CELL, _VIRTUAL = 0, 1
-
 
 class SE2Transformer(CellGraphModel):
     """SToFM's SE(2) transformer on the edges of a slice graph.
@@ -18,10 +16,10 @@ class SE2Transformer(CellGraphModel):
     It sees distances only, so that moving, turning or mirroring a slice changes
     nothing. Cells attend to their neighbours and to the virtual cells of the slice.
 
-    The embedding of a cell is the state of a *query*: a node at the place of the cell
+    The embedding of a cell is the state of its *query*: a node at the place of the cell
     that holds the mask vector and sees all the cell sees, but not the cell. So it says
     what the surroundings say about the cell, as in training, and one pass serves all
-    cells at once.
+    cells at once. (The state of the cell itself mostly repeats its own, noisy counts.)
 
     Parameters
     ----------
@@ -64,7 +62,7 @@ class SE2Transformer(CellGraphModel):
         self,
         in_channels: int,
         hidden_channels: int = 64,
-        num_layers: int = 2,
+        num_layers: int = 1,
         heads: int = 4,
         ffn_channels: int = 128,
         num_kernels: int = 32,
@@ -99,35 +97,24 @@ class SE2Transformer(CellGraphModel):
     def forward(self, data: HeteroData) -> ModelOutput:
         """States of a batch; cells where ``cell.masked`` is true show the mask vector."""
         graph = cell_graph(data)
+        n, v = graph.num_cells, graph.num_virtual
         cell = self.encode(data["cell"].x)
         masked = data["cell"].get("masked")
         if masked is not None:
             cell = torch.where(masked[:, None], self.mask.to(cell.dtype), cell)
-        virtual = self.encode(data["virtual"].x)
-        x = torch.cat([cell + self.node_type.weight[_CELL], virtual + self.node_type.weight[_VIRTUAL]])
+        cell_type, virtual_type = self.node_type.weight
+        virtual = self.encode(data["virtual"].x) + virtual_type
+        x = torch.cat([cell + cell_type, virtual, (self.mask + cell_type).to(cell.dtype).expand(n, -1)])
         pair = self.bias(graph.edges.distance, graph.edges.edge_type)
         for block in self.blocks:
             x, pair = block(x, graph.edges, pair)
         x = self.norm(x)
-        return ModelOutput(x[: graph.num_cells], x[graph.num_cells :], pair[graph.near])
+        return ModelOutput(cell=x[:n], virtual=x[n : n + v], query=x[n + v :], near_pair=pair.index_select(0, graph.near))
 
     @torch.no_grad()
     def embed(self, data: HeteroData) -> Tensor:
         """(N, C) states of the queries of all cells."""
-        graph = cell_graph(data, queries=True)
-        query = (self.mask + self.node_type.weight[_CELL]).expand(graph.num_cells, -1)
-        x = torch.cat(
-            [
-                self.encode(data["cell"].x) + self.node_type.weight[_CELL],
-                self.encode(data["virtual"].x) + self.node_type.weight[_VIRTUAL],
-                query,
-            ]
-        )
-        pair = self.bias(graph.edges.distance, graph.edges.edge_type)
-        for block in self.blocks:
-            x, pair = block(x, graph.edges, pair)
-        states: Tensor = self.norm(x[graph.num_cells + graph.num_virtual :])
-        return states
+        return self(data).query  # type: ignore[no-any-return]
 
     def predict_cells(self, states: Tensor) -> Tensor:
         """(n, in_channels) features of cells from their states (n, C)."""

@@ -50,7 +50,8 @@ class GaussianBias(nn.Module):
 
     def forward(self, distance: Tensor, edge_type: Tensor) -> Tensor:
         """Bias of each edge and head."""
-        d = self.scale[edge_type] * torch.log1p(distance) + self.shift[edge_type]
+        scale, shift = self.scale.index_select(0, edge_type), self.shift.index_select(0, edge_type)
+        d = scale * torch.log1p(distance) + shift
         width = self.width.abs() + 1e-5
         kernel = torch.exp(-0.5 * ((d[:, None] - self.mean) / width) ** 2)
         out: Tensor = self.proj(kernel)

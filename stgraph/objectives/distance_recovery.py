@@ -33,7 +33,7 @@ class DistanceRecovery:
 
     move_rate: float = 0.1
     jitter: float = 1.0
-    weight: float = 0.1
+    weight: float = 0.05
 
     name: ClassVar[str] = "distance_recovery"
 
@@ -62,8 +62,8 @@ class DistanceRecovery:
         cell = batch["cell"]
         source, target = batch[NEAR].edge_index
         spacing = batch.spacing.expand(cell.num_nodes) if "batch" not in cell else batch.spacing[cell.batch]
-        judged = cell.moved[source] | cell.moved[target]
-        if not judged.any():
+        judged = (cell.moved[source] | cell.moved[target]).nonzero()[:, 0]
+        if len(judged) == 0:
             return output.near_pair.sum() * 0.0
         true = batch[NEAR].true_length[judged] / spacing[target[judged]]
-        return F.mse_loss(model.predict_distances(output.near_pair[judged]).float(), true)
+        return F.mse_loss(model.predict_distances(output.near_pair.index_select(0, judged)).float(), true)

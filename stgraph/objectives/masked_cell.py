@@ -25,7 +25,7 @@ class MaskedCell:
         Factor in the sum of losses.
     """
 
-    mask_rate: float = 0.15
+    mask_rate: float = 0.3
     weight: float = 1.0
 
     name: ClassVar[str] = "masked_cell"
@@ -41,6 +41,8 @@ class MaskedCell:
         return batch
 
     def loss(self, model: CellGraphModel, output: ModelOutput, batch: HeteroData) -> Tensor:
-        """Mean squared error over masked cells and features."""
+        """Mean squared error over the queries of masked cells and over features."""
         masked = batch["cell"].masked
-        return F.mse_loss(model.predict_cells(output.cell[masked]).float(), batch["cell"].x[masked])
+        hidden = masked.nonzero()[:, 0]
+        predicted = model.predict_cells(output.query.index_select(0, hidden))
+        return F.mse_loss(predicted.float(), batch["cell"].x[hidden])

@@ -16,6 +16,10 @@ from stgraph.errors import InputError, StgraphWarning
 from stgraph.preprocess.genes import align_counts, shared_genes
 
 
+_LEAST_DEPTH = 0.02
+"""Depth below which a cell is not scaled up any further, as a share of the median."""
+
+
 class CellEncoder(Protocol):
     """Turns the counts of a cell into its features, without looking at its neighbours.
 
@@ -51,8 +55,7 @@ class LogPCA:
     Counts are divided by the depth of the cell and multiplied by the median depth of
     the training cells, ``log1p`` is taken, the genes of largest variance are kept, and
     the components of all training slices together are found after centring each slice.
-    The features are these components, each scaled to unit variance over the training
-    cells (whitened), centred on the slice they come from.
+    Genes are not scaled, which would raise the noise of the rare ones.
 
     Parameters
     ----------
@@ -61,6 +64,8 @@ class LogPCA:
         noise in sparse tissue).
     n_components
         C, number of components; fewer if there are fewer genes.
+    whiten
+        Scale each component to unit variance over the training cells.
     min_shared_genes
         Fewest genes that slices may share.
     random_state
@@ -82,6 +87,7 @@ class LogPCA:
 
     n_top_genes: int = 3000
     n_components: int = 30
+    whiten: bool = True
     min_shared_genes: int = 15
     random_state: int = 0
     genes: list[str] = field(default_factory=list, init=False, repr=False)
@@ -123,7 +129,7 @@ class LogPCA:
         logs = [self._log(c, np.ones(len(self.genes), dtype=bool)) for c in counts]
         variance = _pooled_variance(logs)
         top = np.sort(np.argsort(-variance, kind="stable")[: self.n_top_genes])
-        top = top[variance[top] > 0]
+        top = top[variance[top] > 1e-12]  # less is rounding
         if len(top) == 0:
             raise InputError("No gene varies between cells, so there is nothing to learn from.")
         arrays["top"] = top
@@ -158,7 +164,7 @@ class LogPCA:
         mean = np.asarray(log.mean(axis=0)).ravel()
         components = self._arrays["components"] * present[top]
         x = log @ components.T - mean @ components.T
-        return np.asarray(x / self._arrays["scale"], dtype=np.float32)
+        return np.asarray(x / self._arrays["scale"] if self.whiten else x, dtype=np.float32)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything learned, as named arrays; gene names as UTF-8 bytes."""
@@ -188,7 +194,8 @@ class LogPCA:
         """log1p of counts at the target depth; a partial panel is held to its share of the depth."""
         target = float(self._arrays["target_depth"][0]) * float(self._arrays["gene_share"][present].sum())
         depth = _depth(counts)
-        factor = np.divide(target, depth, out=np.zeros_like(depth), where=depth > 0)
+        # A cell with next to no counts would otherwise be blown up to the depth of the others.
+        factor = target / np.maximum(depth, _LEAST_DEPTH * target)
         log = counts.astype(np.float64)
         log.data *= np.repeat(factor, np.diff(log.indptr))
         np.log1p(log.data, out=log.data)

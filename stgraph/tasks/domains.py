@@ -11,18 +11,25 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from stgraph.errors import InputError
+from stgraph.tasks.baselines import neighbor_mean
 
 
 class DomainFinder(Protocol):
-    """Clusters the embeddings of all slices of a study together."""
+    """Clusters the embeddings of all slices of a study together.
+
+    Attributes
+    ----------
+    n_domains
+        Number of domains.
+    """
 
     n_domains: int
 
-    def fit(self, embeddings: Sequence[NDArray[np.floating]]) -> Self:
-        """Learn the domains from the embeddings (N, C) of each slice."""
+    def fit(self, embeddings: Sequence[NDArray[np.floating]], positions: Sequence[NDArray[np.float64]]) -> Self:
+        """Learn the domains from the embeddings (N, C) and positions (N, 2) of each slice."""
         ...
 
-    def predict(self, embedding: NDArray[np.floating]) -> NDArray[np.int64]:
+    def predict(self, embedding: NDArray[np.floating], pos: NDArray[np.float64]) -> NDArray[np.int64]:
         """Domain of each cell of one slice, 0 to ``n_domains - 1``."""
         ...
 
@@ -37,17 +44,21 @@ class DomainFinder(Protocol):
 
 @dataclass
 class MixtureDomains:
-    """A Gaussian mixture with one shared covariance on principal components.
+    """A Gaussian mixture with one shared covariance on smoothed principal components.
 
-    The shared covariance makes clusters of unequal size possible without letting a small
-    one swallow its neighbours, and the likelihood picks the best of many starts.
+    The embedding is averaged over each cell and its nearest cells, reduced to principal
+    components, and clustered over all slices together. The shared covariance makes
+    clusters of unequal size possible without letting one swallow its neighbours; the
+    likelihood picks the best of several starts.
 
     Parameters
     ----------
     n_domains
         Number of domains.
+    n_neighbors
+        Nearest cells an embedding is averaged over, beside the cell; 0 for none.
     n_components
-        Principal components of the embedding that are clustered.
+        Principal components that are clustered.
     n_init
         Starts; the likeliest result is kept.
     random_state
@@ -58,28 +69,32 @@ class MixtureDomains:
     >>> import numpy as np
     >>> from stgraph.tasks.domains import MixtureDomains
     >>> rng = np.random.default_rng(0)
-    >>> x = np.repeat([0.0, 9.0], 50)[:, None] + rng.normal(size=(100, 4))
-    >>> np.bincount(MixtureDomains(n_domains=2).fit([x]).predict(x)).tolist()
+    >>> side = np.repeat([0.0, 9.0], 50)[:, None]
+    >>> x, pos = side + rng.normal(size=(100, 4)), side + rng.normal(size=(100, 2))
+    >>> np.bincount(MixtureDomains(n_domains=2).fit([x], [pos]).predict(x, pos)).tolist()
     [50, 50]
     """
 
     n_domains: int = 8
-    n_components: int = 15
-    n_init: int = 10
+    n_neighbors: int = 6
+    n_components: int = 10
+    n_init: int = 5
     random_state: int = 0
     _arrays: dict[str, NDArray[Any]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.n_domains < 1 or self.n_components < 1 or self.n_init < 1:
-            raise InputError("MixtureDomains needs positive n_domains, n_components and n_init.")
+        if min(self.n_domains, self.n_components, self.n_init) < 1 or self.n_neighbors < 0:
+            raise InputError(
+                "MixtureDomains needs positive n_domains, n_components and n_init, and n_neighbors not negative."
+            )
 
-    def fit(self, embeddings: Sequence[NDArray[np.floating]]) -> Self:
+    def fit(self, embeddings: Sequence[NDArray[np.floating]], positions: Sequence[NDArray[np.float64]]) -> Self:
         """Find the domains.
 
         Parameters
         ----------
-        embeddings
-            (N, C) of each slice.
+        embeddings, positions
+            (N, C) and (N, 2) of each slice.
 
         Returns
         -------
@@ -91,16 +106,19 @@ class MixtureDomains:
         InputError
             If there are fewer cells than domains.
         """
-        x = np.concatenate([np.asarray(e, dtype=np.float64) for e in embeddings])
+        smooth = [self._smooth(x, pos) for x, pos in zip(embeddings, positions, strict=True)]
+        x = np.concatenate(smooth)
         if len(x) < self.n_domains:
             raise InputError(f"{len(x)} cells cannot be split into {self.n_domains} domains: ask for fewer.")
         mean = x.mean(axis=0)
         _, singular, axes = np.linalg.svd(x - mean, full_matrices=False)
         solid = singular > max(singular[0], 1e-300) * 1e-6
-        axes = axes[solid][: self.n_components]
-        mixture = fit_mixture((x - mean) @ axes.T, self.n_domains, n_init=self.n_init, random_state=self.random_state)
+        axes = axes[: max(1, min(self.n_components, int(solid.sum())))]
+        reduced = (x - mean) @ axes.T
+        mixture = fit_mixture(reduced, self.n_domains, n_init=self.n_init, random_state=self.random_state)
         # Domain 0 is the largest, so that numbers mean something and do not depend on the start.
-        order = np.argsort(-np.bincount(mixture.predict((x - mean) @ axes.T), minlength=self.n_domains), kind="stable")
+        sizes = np.bincount(mixture.predict(reduced), minlength=self.n_domains)
+        order = np.argsort(-sizes, kind="stable")
         self._arrays = {
             "mean": mean,
             "axes": axes,
@@ -110,13 +128,13 @@ class MixtureDomains:
         }
         return self
 
-    def predict(self, embedding: NDArray[np.floating]) -> NDArray[np.int64]:
+    def predict(self, embedding: NDArray[np.floating], pos: NDArray[np.float64]) -> NDArray[np.int64]:
         """Domain of each cell.
 
         Parameters
         ----------
-        embedding
-            (N, C) of one slice.
+        embedding, pos
+            (N, C) and (N, 2) of one slice.
 
         Returns
         -------
@@ -124,12 +142,15 @@ class MixtureDomains:
             (N,) int64, 0 for the largest domain of the study.
         """
         if not self._arrays:
-            raise InputError("The domains were not fitted: call fit(embeddings) first.")
+            raise InputError("The domains were not fitted: call fit(embeddings, positions) first.")
         a = self._arrays
-        whitened = (np.asarray(embedding, dtype=np.float64) - a["mean"]) @ a["axes"].T @ a["precision_cholesky"]
+        whitened = (self._smooth(embedding, pos) - a["mean"]) @ a["axes"].T @ a["precision_cholesky"]
         centers = a["centers"] @ a["precision_cholesky"]
         score = whitened @ centers.T - 0.5 * (centers**2).sum(axis=1) + a["log_weights"]
         return np.asarray(score.argmax(axis=1), dtype=np.int64)
+
+    def _smooth(self, x: NDArray[np.floating], pos: NDArray[np.float64]) -> NDArray[np.float64]:
+        return neighbor_mean(x, pos, n_neighbors=self.n_neighbors + 1)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything learned, as named arrays."""

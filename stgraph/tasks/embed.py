@@ -81,7 +81,7 @@ def annotate(adata: AnnData, graph: SliceGraph, embedding: NDArray[np.float32], 
     """
     adata.obsm[_keys.EMBEDDING] = embedding
     if pretrained.domains is not None:
-        labels = pretrained.domains.predict(embedding).astype(str)
+        labels = pretrained.domains.predict(embedding, graph.pos).astype(str)
         every = [str(domain) for domain in range(pretrained.domains.n_domains)]
         adata.obs[_keys.DOMAIN] = pd.Categorical(labels, categories=every)
     write_slots(adata, graph, builder=pretrained.builder)

@@ -186,7 +186,7 @@ def fit(
     with _timed(timings, "embed"):
         embeddings = {name: pretrained.embed_graph(graph) for name, graph in graphs.items()}
     with _timed(timings, "domains"):
-        pretrained.domains = parts["domains"].fit(list(embeddings.values()))
+        pretrained.domains = parts["domains"].fit(list(embeddings.values()), [graph.pos for graph in graphs.values()])
 
     settings = {name: to_config(part) for name, part in parts.items()}
     settings |= {"model": to_config(pretrained.model), "num_hops": num_hops, "random_state": random_state}

@@ -94,12 +94,12 @@ class CellGraphModelContract:
         """What a masked cell holds changes no state; what another holds does."""
         data = to_hetero_data(graphs[0])
         data["cell"].masked = torch.arange(data["cell"].num_nodes) < 5
-        before = model(data).cell
+        before = model(data).query
         data["cell"].x = data["cell"].x.clone()
         data["cell"].x[:5] += 10.0
-        assert torch.equal(before, model(data).cell)
+        assert torch.equal(before, model(data).query)
         data["cell"].x[5] += 10.0
-        assert not torch.equal(before, model(data).cell)
+        assert not torch.equal(before, model(data).query)
 
     def test_no_virtual_cells(self, model: CellGraphModel, graphs: list[SliceGraph]) -> None:
         """A graph without virtual cells is a graph."""
@@ -112,7 +112,10 @@ class CellGraphModelContract:
         data = to_hetero_data(graphs[1])
         data["cell"].masked = torch.arange(data["cell"].num_nodes) % 4 == 0
         output = model(data)
-        loss = model.predict_cells(output.cell).square().sum() + model.predict_distances(output.near_pair).sum()
+        states = output.cell.square().sum() + output.virtual.square().sum()
+        loss = (
+            states + model.predict_cells(output.query).square().sum() + model.predict_distances(output.near_pair).sum()
+        )
         loss.backward()  # type: ignore[no-untyped-call]
         still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert still == []

@@ -39,7 +39,7 @@ class ObjectiveContract:
     def model(self, batch: HeteroData) -> CellGraphModel:
         """A small model."""
         torch.manual_seed(0)
-        return SE2Transformer(batch["cell"].x.shape[1], hidden_channels=32, num_layers=2)
+        return SE2Transformer(batch["cell"].x.shape[1], hidden_channels=32, num_layers=1)
 
     def test_the_batch_is_not_changed(self, batch: HeteroData) -> None:
         """Corruption makes a copy: the next epoch sees the data as they are."""
@@ -53,7 +53,7 @@ class ObjectiveContract:
     def test_one_seed_one_corruption(self, batch: HeteroData, model: CellGraphModel) -> None:
         """The same seed gives the same loss, another seed another."""
         objective = WeightedSum([self.make()])
-        losses = [float(objective(model, batch, _generator(seed))["loss"]) for seed in (0, 0, 1)]
+        losses = [float(objective(model, batch, _generator(seed))["loss"].detach()) for seed in (0, 0, 1)]
         assert losses[0] == losses[1] != losses[2]
 
     def test_loss_is_finite_and_can_be_learned(self, batch: HeteroData, model: CellGraphModel) -> None:
@@ -61,7 +61,7 @@ class ObjectiveContract:
         objective = WeightedSum([self.make()])
         optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
         losses = []
-        for step in range(30):
+        for step in range(60):
             loss = objective(model, batch, _generator(step % 5))["loss"]
             assert torch.isfinite(loss)
             optimizer.zero_grad()

@@ -50,7 +50,7 @@ class Trainer:
 
     max_steps: int = 300
     batch_size: int = 1
-    lr: float = 2e-3
+    lr: float = 3e-3
     warmup_steps: int = 20
     weight_decay: float = 0.01
     grad_clip: float = 1.0
@@ -97,7 +97,13 @@ class Trainer:
         """
         with torch.random.fork_rng():
             torch.manual_seed(self.random_state)
-            fabric = Fabric(accelerator=self.accelerator, devices=1, precision=self.precision)
+            try:
+                fabric = Fabric(accelerator=self.accelerator, devices=1, precision=self.precision)
+            except (RuntimeError, ValueError) as error:
+                raise InputError(
+                    f"This machine cannot train with accelerator '{self.accelerator}' (--device) and precision "
+                    f"'{self.precision}': {error}"
+                ) from error
             return self._run(fabric, model, dataset, objective, on_step)
 
     def _run(

@@ -54,8 +54,10 @@ def test_loss_counts_edges_at_moved_cells_in_spacings(pair):
 
     wrong_elsewhere = torch.where(judged[:, None], truth, torch.tensor(1e6))
     objective = DistanceRecovery()
-    assert objective.loss(Oracle(), ModelOutput(None, None, wrong_elsewhere), batch) == pytest.approx(0.0, abs=1e-9)
-    assert objective.loss(Oracle(), ModelOutput(None, None, wrong_elsewhere + 3.0), batch) == pytest.approx(
+    assert objective.loss(Oracle(), ModelOutput(None, None, None, wrong_elsewhere), batch) == pytest.approx(
+        0.0, abs=1e-9
+    )
+    assert objective.loss(Oracle(), ModelOutput(None, None, None, wrong_elsewhere + 3.0), batch) == pytest.approx(
         9.0, rel=1e-4
     )
 

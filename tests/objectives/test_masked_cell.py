@@ -27,9 +27,9 @@ def test_loss_counts_masked_cells_only(tissue):
     assert int(masked.sum()) == round(0.25 * tissue.n_obs)
     states = data["cell"].x.clone()
     states[~masked] = 1e6
-    assert objective.loss(Oracle(), ModelOutput(states, None, None), batch) == 0
+    assert objective.loss(Oracle(), ModelOutput(None, states, None, None), batch) == 0
     states[masked] += 2.0
-    assert objective.loss(Oracle(), ModelOutput(states, None, None), batch) == pytest.approx(4.0)
+    assert objective.loss(Oracle(), ModelOutput(None, states, None, None), batch) == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1])
