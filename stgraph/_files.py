@@ -88,6 +88,22 @@ def check_out_dir(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"The output folder '{path}' already has content: choose another --out or pass --overwrite.")
     if path.is_dir() and Path.cwd().is_relative_to(path.resolve()):
         raise InputError(f"'{path}' is or holds the folder you are in, and cannot be replaced: choose another --out.")
+    _check_parent(path)
+
+
+def check_out_file(path: Path, *, overwrite: bool) -> None:
+    """Raise `InputError` now rather than after the work."""
+    if path.is_dir():
+        raise InputError(f"'{path}' is a folder, but the output is a file: choose another --out.")
+    if path.exists() and not overwrite:
+        raise InputError(f"'{path}' already exists: choose another --out or pass --overwrite.")
+    _check_parent(path)
+
+
+def _check_parent(path: Path) -> None:
+    parent = next(parent for parent in path.absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"'{path}' cannot be made, for '{parent}' is not a folder you may write to.")
 
 
 def _replace_dir(new: Path, path: Path) -> None:

@@ -2,10 +2,11 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from stgraph._files import atomic_dir, atomic_path, check_out_dir
+from stgraph._files import atomic_dir, atomic_path, check_out_dir, check_out_file
 from stgraph.errors import InputError
 
 
@@ -87,3 +88,55 @@ def test_kill_leaves_no_result(tmp_path):
     process.communicate()
     time.sleep(0.01)
     assert not target.exists()
+
+
+def test_a_failing_move_puts_the_old_folder_back(tmp_path, monkeypatch):
+    target = tmp_path / "out"
+    with atomic_dir(target) as folder:
+        (folder / "old").touch()
+    replace = Path.replace
+
+    def fail_once_for_the_new(self, other):
+        if self.name.endswith(".tmp"):
+            raise OSError("disk gone")
+        return replace(self, other)
+
+    monkeypatch.setattr(Path, "replace", fail_once_for_the_new)
+    with pytest.raises(OSError, match="disk gone"), atomic_dir(target, overwrite=True) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path):
+    with atomic_dir(tmp_path / "disk" / "run") as folder:
+        (folder / "old").touch()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk" / "run")
+    with atomic_dir(link, overwrite=True) as folder:
+        (folder / "new").touch()
+    assert link.is_symlink()
+    assert [path.name for path in link.iterdir()] == ["new"]
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["run"]
+
+
+def test_failure_leaves_no_new_parents(tmp_path):
+    (tmp_path / "here").mkdir()
+    with pytest.raises(RuntimeError), atomic_dir(tmp_path / "here" / "new" / "deep" / "out"):
+        raise RuntimeError
+    assert [path.name for path in tmp_path.rglob("*")] == ["here"]
+
+
+def test_the_folder_one_is_in_cannot_be_replaced(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "mine").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    for path in (Path(), Path(".."), tmp_path):
+        with pytest.raises(InputError, match="the folder you are in"):
+            check_out_dir(path, overwrite=True)
+
+
+def test_a_folder_one_may_not_write_to_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    for check in (check_out_dir, check_out_file):
+        with pytest.raises(InputError, match="not a folder you may write to"):
+            check(tmp_path / "new" / "out", overwrite=False)

@@ -17,7 +17,7 @@ from rich.console import Console
 
 import stgraph
 from stgraph import _keys
-from stgraph._files import atomic_dir, atomic_path, check_out_dir
+from stgraph._files import atomic_dir, atomic_path, check_out_dir, check_out_file
 from stgraph.cli.compose import compose_config
 from stgraph.errors import InputError
 from stgraph.graph.summary import degrees, summarize
@@ -97,7 +97,7 @@ def run_fit(load: Callable[[], list[AnnData]], options: RunOptions, notes: list[
         for name, adata in named.items():
             annotation(adata, options.score_against, name)
     clock.lap("read")
-    CONSOLE.print(_headline(named))
+    _say(_headline(named))
     with atomic_dir(options.out, overwrite=options.overwrite) as folder:
         with json_lines(folder / "metrics.jsonl") as log:
             result = fit(list(named.values()), **arguments, on_step=log)
@@ -141,16 +141,13 @@ def run_embed(
     """Apply a model directory to a file; see `stgraph.embed`."""
     if out.suffix != ".h5ad":
         raise InputError(f"--out '{out}' must end in .h5ad.")
-    if out.is_dir():
-        raise InputError(f"--out '{out}' is a folder, but the output is an h5ad file.")
-    if out.exists() and not overwrite:
-        raise InputError(f"'{out}' already exists: choose another --out or pass --overwrite.")
+    check_out_file(out, overwrite=overwrite)
     pretrained = from_pretrained(model)
     adata = read(slice_file, um_per_unit=um_per_unit, slice_key=slice_key, layer=layer, keep=keep)
     with CONSOLE.status(f"embedding {adata.n_obs:,} cells"):
         embedded = embed(adata, pretrained)
     write_h5ad(embedded, out)
-    CONSOLE.print(
+    _say(
         f"{out}: obsm['{_keys.EMBEDDING}'] {embedded.obsm[_keys.EMBEDDING].shape}, obs['{_keys.DOMAIN}'] in "
         f"{embedded.obs[_keys.DOMAIN].nunique()} domains"
     )
@@ -226,19 +223,24 @@ def _report(
 def _headline(named: Mapping[str, AnnData]) -> str:
     cells = sum(adata.n_obs for adata in named.values())
     units = {str(adata.uns[_keys.STGRAPH][_keys.UNIT]) for adata in named.values()}
-    return f"{len(named)} slices, {cells:,} cells, unit {', '.join(sorted(units))}: {', '.join(named)}"
+    slices = "1 slice" if len(named) == 1 else f"{len(named)} slices"
+    return f"{slices}, {cells:,} cells, unit {', '.join(sorted(units))}: {', '.join(named)}"
 
 
 def _say_what_was_made(result: FitResult, scores: pd.DataFrame, options: RunOptions) -> None:
     if len(scores):
         table = scores.pivot_table(index="method", columns="slice", values="ari", sort=False)
         table["mean"] = table.mean(axis=1)
-        CONSOLE.print(f"adjusted Rand index against obs['{options.score_against}']")
-        CONSOLE.print(table.round(3).to_string(), highlight=False)
-    CONSOLE.print(
+        _say(f"adjusted Rand index against obs['{options.score_against}']\n{table.round(3).to_string()}")
+    _say(
         f"trained {len(result.history)} steps in {result.timings['train']:.0f} s; "
         f"results in {options.out}: open {options.out / 'report.html'}"
     )
+
+
+def _say(text: str) -> None:
+    # Paths stay whole, to be copied; brackets in names are no markup.
+    CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Clock:

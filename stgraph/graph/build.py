@@ -74,7 +74,11 @@ def build_graph(
             "give --um-per-unit (um_per_unit=), or use k nearest neighbours."
         )
     x = _features(adata, use_rep, features)
-    spacing = median_spacing(pos)
+    try:
+        near = builder(pos)
+        spacing = median_spacing(pos)
+    except InputError as error:
+        raise InputError(f"{slice_id}: {error}") from error
     if unit == "um" and not 1 <= spacing <= 200:
         warnings.warn(
             f"{slice_id}: the median distance to the nearest neighbour is {spacing:.3g} microns, outside 1 to 200; "
@@ -82,10 +86,6 @@ def build_graph(
             StgraphWarning,
             stacklevel=2,
         )
-    try:
-        near = builder(pos)
-    except InputError as error:
-        raise InputError(f"{slice_id}: {error}") from error
     virtual = None if virtual_cells is None else virtual_cells(x, pos)
     return SliceGraph(
         slice_id=slice_id,

@@ -1,6 +1,7 @@
 """Read tissue slices into canonical AnnData."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import anndata as ad
@@ -132,7 +133,8 @@ def canonicalize(
     if adata.raw is not None:
         out.raw = adata.raw.to_adata()
     out.obsm[_keys.SPATIAL] = pos
-    out.uns[_keys.STGRAPH] = dict(adata.uns.get(_keys.STGRAPH, {}))
+    record = adata.uns.get(_keys.STGRAPH)
+    out.uns[_keys.STGRAPH] = dict(record) if isinstance(record, Mapping) else {}
     to_microns(out, name, um_per_unit)
     assign_slices(out, name, slice_key)
     return out

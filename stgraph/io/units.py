@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from anndata import AnnData
@@ -69,7 +69,7 @@ def _factor(adata: AnnData, um_per_unit: float | None) -> tuple[float | None, st
         return um_per_unit, "option"
     for factors in _scale_factors(adata):
         told = factors.get("microns_per_pixel")
-        if told is not None and np.isfinite(told) and told > 0:
+        if _is_number(told) and np.isfinite(told) and told > 0:
             return float(told), "file"
     pitch = _visium_um_per_unit(adata)
     return (None, "none") if pitch is None else (pitch, "visium array")
@@ -108,6 +108,10 @@ def _scale_factors(adata: AnnData) -> list[Mapping[str, Any]]:
     return [factors for factors in found if isinstance(factors, Mapping)]
 
 
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float | np.number)
+
+
 def _rescale_images(adata: AnnData, factor: float) -> None:
     libraries = adata.uns.get("spatial")
     if not isinstance(libraries, Mapping):
@@ -119,10 +123,11 @@ def _rescale_images(adata: AnnData, factor: float) -> None:
         key: dict(lib)
         | {
             "scalefactors": {
-                k: float(v) * factor ** power[k] if k in power else v for k, v in lib.get("scalefactors", {}).items()
+                k: float(v) * factor ** power[k] if k in power and _is_number(v) else v
+                for k, v in lib["scalefactors"].items()
             }
         }
-        if isinstance(lib, Mapping)
+        if isinstance(lib, Mapping) and isinstance(lib.get("scalefactors"), Mapping)
         else lib
         for key, lib in libraries.items()
     }

@@ -109,7 +109,9 @@ class SE2Transformer(CellGraphModel):
         for block in self.blocks:
             x, pair = block(x, graph.edges, pair)
         x = self.norm(x)
-        return ModelOutput(cell=x[:n], virtual=x[n : n + v], query=x[n + v :], near_pair=pair.index_select(0, graph.near))
+        return ModelOutput(
+            cell=x[:n], virtual=x[n : n + v], query=x[n + v :], near_pair=pair.index_select(0, graph.near)
+        )
 
     @torch.no_grad()
     def embed(self, data: HeteroData) -> Tensor:

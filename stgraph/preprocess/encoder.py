@@ -15,7 +15,6 @@ from stgraph import _keys
 from stgraph.errors import InputError, StgraphWarning
 from stgraph.preprocess.genes import align_counts, shared_genes
 
-
 _LEAST_DEPTH = 0.02
 """Depth below which a cell is not scaled up any further, as a share of the median."""
 

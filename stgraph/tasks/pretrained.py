@@ -155,6 +155,7 @@ def from_pretrained(folder: str | os.PathLike[str]) -> Pretrained:
         parts = config["parts"]
         encoder = instantiate(parts["encoder"]).load_state(_to_arrays(tensors["encoder"]))
         model = instantiate(parts["model"])
+        weights = tensors["model"]
         domains = instantiate(parts["domains"])
         if domains is not None:
             domains.load_state(_to_arrays(tensors["domains"]))
@@ -170,7 +171,7 @@ def from_pretrained(folder: str | os.PathLike[str]) -> Pretrained:
         raise CheckpointError(
             f"'{Path(folder)}' does not describe a model this stgraph can build ({error}): was its config.json edited?"
         ) from error
-    load_weights(model, tensors["model"], name=f"'{Path(folder)}'")
+    load_weights(model, weights, name=f"'{Path(folder)}'")
     model.eval()
     return pretrained
 

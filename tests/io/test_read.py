@@ -126,3 +126,8 @@ def test_a_hole_in_the_file_is_found(tmp_path, path):
 
 def test_path_may_be_a_string(path):
     assert stgraph.read(str(path)).n_obs == ad.read_h5ad(path).n_obs
+
+
+def test_foreign_content_in_our_place_is_not_ours(tissue):
+    tissue.uns["stgraph"] = "a note of somebody"
+    assert canonicalize(tissue, um_per_unit=1.0).uns["stgraph"]["unit"] == "um"

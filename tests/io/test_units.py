@@ -101,7 +101,7 @@ def test_microns_per_pixel_goes_before_the_array():
     assert adata.uns["stgraph"] == {"um_per_unit": 0.7, "unit": "um", "unit_source": "file"}
 
 
-@pytest.mark.parametrize("told", [0.0, -1.0, np.nan])
+@pytest.mark.parametrize("told", [0.0, -1.0, np.nan, "0.5"])
 def test_senseless_microns_per_pixel_are_passed_over(told):
     unknown(slice_at([[0, 0], [1, 1]], spatial={"lib": {"scalefactors": {"microns_per_pixel": told}}}))
 
@@ -124,7 +124,11 @@ def test_senseless_option(bad):
 
 def test_images_still_lie_under_the_spots():
     factors = {"tissue_hires_scalef": 0.1, "spot_diameter_fullres": 80.0, "microns_per_pixel": 0.25, "other": "x"}
-    adata = slice_at([[0.0, 40.0], [100.0, 200.0]], spatial={"lib": {"scalefactors": factors, "images": {}}, "note": 1})
+    factors["tissue_lowres_scalef"] = "not a number"
+    adata = slice_at(
+        [[0.0, 40.0], [100.0, 200.0]],
+        spatial={"lib": {"scalefactors": factors, "images": {}}, "bare": {"images": {}}, "note": 1},
+    )
     on_image = adata.obsm["spatial"] * 0.1
     before = adata.uns["spatial"]
     to_microns(adata, "a")
@@ -133,5 +137,7 @@ def test_images_still_lie_under_the_spots():
     assert new["spot_diameter_fullres"] == pytest.approx(20.0)
     assert new["microns_per_pixel"] == pytest.approx(1.0)
     assert new["other"] == "x"
+    assert new["tissue_lowres_scalef"] == "not a number"
+    assert adata.uns["spatial"]["bare"] == {"images": {}}
     assert adata.uns["spatial"]["note"] == 1
     assert before["lib"]["scalefactors"]["tissue_hires_scalef"] == 0.1  # the caller's own is not changed

@@ -8,7 +8,7 @@ from stgraph.testing.partitioners import PartitionerContract
 
 
 class TestContract(PartitionerContract):
-    make = staticmethod(lambda part_size: Metis(part_size))
+    make = staticmethod(Metis)
 
 
 def cut(graph, partition):

@@ -8,7 +8,7 @@ from stgraph.testing.partitioners import PartitionerContract
 
 
 class TestContract(PartitionerContract):
-    make = staticmethod(lambda part_size: CoordinateBisection(part_size))
+    make = staticmethod(CoordinateBisection)
 
 
 def graph_at(pos):
