@@ -10,14 +10,14 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
-from stgraph.errors import InputError
+from stgraph.errors import InputError, TrustError
 
 TARGET = "_target_"
 
 
-def instantiate(config: Any, **extra: Any) -> Any:
+def instantiate(config: Any, *, trusted: Sequence[str] | None = None, **extra: Any) -> Any:
     """Build the object a config describes.
 
     Parameters
@@ -26,13 +26,17 @@ def instantiate(config: Any, **extra: Any) -> Any:
         A mapping with ``_target_`` (import path of a class) and its constructor
         arguments, which may be such mappings themselves. Anything else is returned as
         it is, so that an object may stand where a config is expected.
+    trusted
+        Packages whose classes may be built; None for any. For configs that come from
+        others, for a class is code.
     **extra
         Further constructor arguments of the outermost object, known only at run time.
 
     Raises
     ------
     InputError
-        If the class cannot be imported, or an argument is unknown or missing.
+        If the class cannot be imported or is not trusted, or an argument is unknown,
+        missing or of the wrong type.
 
     Examples
     --------
@@ -42,9 +46,10 @@ def instantiate(config: Any, **extra: Any) -> Any:
     """
     if isinstance(config, Mapping):
         if TARGET not in config:
-            return {key: instantiate(value) for key, value in config.items()}
-        cls = import_class(str(config[TARGET]))
-        arguments = {key: instantiate(value) for key, value in config.items() if key != TARGET} | extra
+            return {key: instantiate(value, trusted=trusted) for key, value in config.items()}
+        cls = import_class(str(config[TARGET]), trusted=trusted)
+        given = {key: value for key, value in config.items() if key != TARGET}
+        arguments = {key: instantiate(value, trusted=trusted) for key, value in given.items()} | extra
         _check_arguments(str(config[TARGET]), cls, arguments)
         try:
             return cls(**arguments)
@@ -53,7 +58,7 @@ def instantiate(config: Any, **extra: Any) -> Any:
         except (TypeError, ValueError) as error:
             raise InputError(f"'{config[TARGET]}' cannot be built from its settings: {error}") from error
     if isinstance(config, Sequence) and not isinstance(config, str | bytes):
-        return [instantiate(item) for item in config]
+        return [instantiate(item, trusted=trusted) for item in config]
     return config
 
 
@@ -96,17 +101,18 @@ def to_config(obj: Any) -> Any:
     return config
 
 
-def import_class(path: str) -> type:
+def import_class(path: str, *, trusted: Sequence[str] | None = None) -> type:
     """The class at an import path.
 
     Raises
     ------
     InputError
-        If there is none; the message says what is missing.
+        If there is none, or it is of no package in ``trusted``.
     """
     module_name, _, name = path.rpartition(".")
     if not module_name:
         raise InputError(f"_target_ '{path}' is not an import path like 'mylab.layers.MyLayer'.")
+    _check_trust(path, path, trusted)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -118,7 +124,18 @@ def import_class(path: str) -> type:
     cls = getattr(module, name)
     if not inspect.isclass(cls):
         raise InputError(f"_target_ '{path}' is not a class.")
+    # A trusted module may have imported a class from one that is not.
+    _check_trust(path, cls.__module__, trusted)
     return cls
+
+
+def _check_trust(path: str, module: str, trusted: Sequence[str] | None) -> None:
+    package = module.partition(".")[0]
+    if trusted is not None and package not in trusted:
+        raise TrustError(
+            f"'{path}' is code of the package '{package}', which is not run unless you trust it: "
+            f"pass --trust {package} (trust=['{package}']) if you know where the model comes from."
+        )
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:
@@ -131,9 +148,26 @@ def _check_arguments(path: str, cls: type, arguments: Mapping[str, Any]) -> None
     for name in arguments:
         if name not in known:
             raise InputError(f"'{path}' has no parameter '{name}'.{_hint(name, known)} It takes: {', '.join(known)}.")
+    for name, value in arguments.items():
+        _check_type(path, name, value, known[name].annotation)
     for name, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and name not in arguments:
             raise InputError(f"'{path}' needs the parameter '{name}'.")
+
+
+def _check_type(path: str, name: str, value: Any, annotation: Any) -> None:
+    """Numbers, texts and choices are checked; what else a parameter takes is its own affair."""
+    accepted = {int: (int,), float: (int, float), bool: (bool,), str: (str,)}
+    if get_origin(annotation) is Literal:
+        fits = value in get_args(annotation)
+        wanted = "one of " + ", ".join(map(repr, get_args(annotation)))
+    elif annotation in accepted:
+        fits = isinstance(value, accepted[annotation]) and (annotation is bool or not isinstance(value, bool))
+        wanted = f"of type {annotation.__name__}"
+    else:
+        return
+    if not fits:
+        raise InputError(f"'{path}': '{name}' must be {wanted}, not {value!r}.")
 
 
 def _hint(name: str, known: Any) -> str:

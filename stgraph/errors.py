@@ -12,6 +12,10 @@ class InputError(StgraphError, ValueError):
     """The data, an option or a file given by the user cannot be used."""
 
 
+class TrustError(InputError):
+    """A config names code of a package that was not declared trusted."""
+
+
 class CheckpointError(StgraphError):
     """A model directory cannot be used: missing, damaged, or of another version."""
 

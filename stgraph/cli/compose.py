@@ -54,6 +54,11 @@ def compose_config(name: str, overrides: list[str]) -> dict[str, Any]:
         resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         # Of Hydra's answer: what is wrong and what there is, not where it looked.
-        reason = " ".join(str(error).split()).partition(" Config search path:")[0].partition(" See https:")[0]
-        raise InputError(f"The settings (--set) cannot be used: {reason}.") from error
+        reason = " ".join(str(error).split())
+        for rest in (" Config search path:", " See https:", " To append to your config"):
+            reason = reason.partition(rest)[0]
+        reason = reason.rstrip(".")
+        raise InputError(
+            f"The settings (--set) cannot be used: {reason}. The settings there are stand in the files of configs/."
+        ) from error
     return resolved

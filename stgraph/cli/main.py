@@ -1,5 +1,6 @@
 """The verbs of the command line."""
 
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -119,6 +120,10 @@ def embed(
     slice_key: SliceKey = None,
     layer: Layer = None,
     keep: Keep = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PACKAGE", help="A package of yours whose classes the model may use. May be repeated."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Apply a trained model to a new slice."""
@@ -133,6 +138,7 @@ def embed(
             slice_key=slice_key,
             layer=layer,
             keep=keep,
+            trust=trust or [],
             overwrite=overwrite,
         )
 
@@ -162,6 +168,8 @@ def demo(
 
 def main() -> None:
     """Run the command line; errors of the user are one sentence and exit code 2."""
+    # Terminated, as by a batch system, it leaves as tidily as on Control-C.
+    signal.signal(signal.SIGTERM, _terminated)
     # A researcher's own classes are found in the folder the command is run from, after all that is installed.
     sys.path.append("")
     try:
@@ -172,6 +180,11 @@ def main() -> None:
     except OSError as error:
         typer.secho(f"error: {error}; nothing was written.", fg="red", err=True)
         sys.exit(1)
+
+
+def _terminated(*_: object) -> None:
+    typer.secho("terminated: nothing was written.", fg="red", err=True)
+    sys.exit(143)
 
 
 def _command() -> str:

@@ -87,6 +87,8 @@ def run_fit(load: Callable[[], list[AnnData]], options: RunOptions, notes: list[
         What was said aloud so far; grows during the run, and is shown in the report.
     """
     check_out_dir(options.out, overwrite=options.overwrite)
+    if options.out.is_dir() and any(options.out.iterdir()) and not (options.out / "config.json").is_file():
+        raise InputError(f"'{options.out}' holds no results of stgraph to replace: choose another --out, or empty it.")
     for file in options.inputs:
         if options.overwrite and file.resolve().is_relative_to(options.out.resolve()):
             raise InputError(f"'{file}' lies in '{options.out}', which would be replaced: choose another --out.")
@@ -136,13 +138,14 @@ def run_embed(
     slice_key: str | None,
     layer: str | None,
     keep: str | None,
+    trust: Sequence[str],
     overwrite: bool,
 ) -> None:
     """Apply a model directory to a file; see `stgraph.embed`."""
     if out.suffix != ".h5ad":
         raise InputError(f"--out '{out}' must end in .h5ad.")
     check_out_file(out, overwrite=overwrite)
-    pretrained = from_pretrained(model)
+    pretrained = from_pretrained(model, trust=trust)
     adata = read(slice_file, um_per_unit=um_per_unit, slice_key=slice_key, layer=layer, keep=keep)
     with CONSOLE.status(f"embedding {adata.n_obs:,} cells"):
         embedded = embed(adata, pretrained)
@@ -158,6 +161,8 @@ def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     needed = {"encoder", "graph", "partition", "num_hops", "model", "objective", "trainer", "domains", "random_state"}
     if missing := sorted(name for name in needed if config.get(name) in (None, {})):
         raise InputError(f"The settings lack {', '.join(missing)}: choose one of configs/ instead of none.")
+    if unknown := sorted(set(config) - needed - {"virtual_cells"}):
+        raise InputError(f"The settings hold {', '.join(unknown)}, which nothing reads.")
     return {
         "encoder": config["encoder"],
         "builder": config["graph"],

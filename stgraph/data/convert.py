@@ -57,7 +57,8 @@ def to_hetero_data(graph: SliceGraph) -> HeteroData:
     >>> import stgraph
     >>> from stgraph.data.convert import to_hetero_data
     >>> graph = stgraph.build_graph(stgraph.synthetic_tissue(n_cells=200, n_genes=60)[0])
-    >>> to_hetero_data(graph)["cell"].num_nodes
+    >>> data = to_hetero_data(graph)
+    >>> data["cell"].num_nodes
     200
     """
     n, channels = graph.x.shape

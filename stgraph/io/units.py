@@ -43,6 +43,10 @@ def to_microns(adata: AnnData, name: str, um_per_unit: float | None = None) -> N
     if um_per_unit is not None and not (np.isfinite(um_per_unit) and um_per_unit > 0):
         raise InputError(f"--um-per-unit must be a positive number of microns, not {um_per_unit}.")
     record = adata.uns[_keys.STGRAPH]
+    if um_per_unit not in (None, 1.0) and record.get(_keys.UNIT) == "um":
+        raise InputError(
+            f"{name}: its coordinates are in microns already, as stgraph wrote them: leave out --um-per-unit."
+        )
     if um_per_unit is None and record.get(_keys.UNIT) == "um":
         record.setdefault(_keys.UM_PER_UNIT, 1.0)
         record[_keys.UNIT_SOURCE] = "file"

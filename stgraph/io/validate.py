@@ -8,11 +8,16 @@ from numpy.typing import NDArray
 from stgraph import _keys
 from stgraph.errors import InputError
 
+_FARTHEST = 1e12
+"""Coordinates beyond this are a mistake, and their squares would soon overflow."""
+
 
 def check_names(adata: AnnData, name: str) -> None:
     """Raise `InputError` for no cells, no genes, or duplicated cell or gene names."""
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise InputError(f"{name}: there is nothing in it ({adata.n_obs} cells x {adata.n_vars} genes).")
+    if adata.n_obs == 1:
+        raise InputError(f"{name}: there is one cell only, and a graph needs neighbours.")
     for names, what, mend in (
         (adata.obs_names, "cell", "adata.obs_names_make_unique()"),
         (adata.var_names, "gene", "adata.var_names_make_unique()"),
@@ -124,6 +129,8 @@ def canonical_positions(adata: AnnData, name: str) -> NDArray[np.float64]:
             f"{name}: {int(bad.sum())} cells have NaN or infinite coordinates (the first is "
             f"'{adata.obs_names[int(np.argmax(bad))]}'): drop them."
         )
+    if np.abs(pos).max() > _FARTHEST:
+        raise InputError(f"{name}: there are coordinates beyond {_FARTHEST:g}, which are neither microns nor pixels.")
     if len(pos) > 1 and (pos == pos[0]).all():
         raise InputError(f"{name}: all {len(pos)} cells lie at one point ({pos[0, 0]:g}, {pos[0, 1]:g}).")
     return pos

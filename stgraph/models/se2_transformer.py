@@ -69,6 +69,9 @@ class SE2Transformer(CellGraphModel):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        widths = (in_channels, hidden_channels, num_layers, heads, ffn_channels, num_kernels)
+        if min(widths) < 1 or not 0 <= dropout < 1:
+            raise ValueError("SE2Transformer needs positive widths and numbers, and dropout from 0 to below 1.")
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
         self.num_layers = num_layers

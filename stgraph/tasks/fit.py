@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from anndata import AnnData
 
 from stgraph import _keys
 from stgraph._config import TARGET, import_class, instantiate, to_config
 from stgraph.data.parts import PartDataset
+from stgraph.errors import InputError, TrainingError
 from stgraph.graph.builders import KNN, GraphBuilder
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.graph.virtual_cells import JointLeiden, VirtualCellBuilder
@@ -151,6 +153,10 @@ def fit(
     >>> result.adatas["synthetic_0"].obsm["X_stgraph"].shape
     (200, 64)
     """
+    if isinstance(num_hops, bool) or not isinstance(num_hops, int) or num_hops < 0:
+        raise InputError(f"num_hops must be a whole number of hops, 0 or more, not {num_hops!r}.")
+    if isinstance(random_state, bool) or not isinstance(random_state, int) or random_state < 0:
+        raise InputError(f"random_state must be a whole number, 0 or more, not {random_state!r}.")
     given = {
         "encoder": encoder,
         "builder": builder,
@@ -166,6 +172,11 @@ def fit(
 
     with _timed(timings, "check"):
         named = split_slices(_canonical(slices))
+        num_cells = sum(adata.n_obs for adata in named.values())
+        if num_cells < parts["domains"].n_domains:
+            raise InputError(
+                f"{num_cells} cells cannot be split into {parts['domains'].n_domains} domains: ask for fewer."
+            )
     with _timed(timings, "encode"):
         parts["encoder"].fit(list(named.values()))
         features = {name: parts["encoder"].transform(adata) for name, adata in named.items()}
@@ -185,6 +196,8 @@ def fit(
             )
     with _timed(timings, "embed"):
         embeddings = {name: pretrained.embed_graph(graph) for name, graph in graphs.items()}
+        if not all(np.isfinite(embedding).all() for embedding in embeddings.values()):
+            raise TrainingError("Training ran away: embeddings are not finite. Try a smaller trainer.lr.")
     with _timed(timings, "domains"):
         pretrained.domains = parts["domains"].fit(list(embeddings.values()), [graph.pos for graph in graphs.values()])
 
@@ -192,7 +205,7 @@ def fit(
     settings |= {"model": to_config(pretrained.model), "num_hops": num_hops, "random_state": random_state}
     pretrained.info = {
         "slices": list(named),
-        "num_cells": int(sum(adata.n_obs for adata in named.values())),
+        "num_cells": num_cells,
         "random_state": random_state,
         "settings": settings,
     }

@@ -1,8 +1,9 @@
 """A trained model with all it needs to read a new slice."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from stgraph._config import instantiate, to_config
 from stgraph.data.convert import to_hetero_data
 from stgraph.data.parts import part_data
-from stgraph.errors import CheckpointError, InputError
+from stgraph.errors import CheckpointError, InputError, TrustError
 from stgraph.graph.build import build_graph
 from stgraph.graph.builders import GraphBuilder
 from stgraph.graph.slice_graph import SliceGraph
@@ -119,13 +120,17 @@ class Pretrained:
         save_checkpoint(folder, {"parts": config, "info": self.info}, tensors)
 
 
-def from_pretrained(folder: str | os.PathLike[str]) -> Pretrained:
+def from_pretrained(folder: str | os.PathLike[str], *, trust: Sequence[str] = ()) -> Pretrained:
     """Load a model directory.
 
     Parameters
     ----------
     folder
         A directory that ``stgraph fit`` or `Pretrained.save` wrote.
+    trust
+        Packages beside stgraph whose classes may be built, for models with parts of your
+        own. A model directory from others can name any class; those of other packages
+        are refused.
 
     Returns
     -------
@@ -148,25 +153,28 @@ def from_pretrained(folder: str | os.PathLike[str]) -> Pretrained:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     result.pretrained.save(folder)
     ...     stgraph.from_pretrained(folder).model.num_layers
-    2
+    1
     """
     config, tensors = load_checkpoint(folder)
+    build = partial(instantiate, trusted=("stgraph", *trust))
     try:
         parts = config["parts"]
-        encoder = instantiate(parts["encoder"]).load_state(_to_arrays(tensors["encoder"]))
-        model = instantiate(parts["model"])
+        encoder = build(parts["encoder"]).load_state(_to_arrays(tensors["encoder"]))
+        model = build(parts["model"])
         weights = tensors["model"]
-        domains = instantiate(parts["domains"])
+        domains = build(parts["domains"])
         if domains is not None:
             domains.load_state(_to_arrays(tensors["domains"]))
         pretrained = Pretrained(
             encoder=encoder,
-            builder=instantiate(parts["builder"]),
-            virtual_cells=instantiate(parts["virtual_cells"]),
+            builder=build(parts["builder"]),
+            virtual_cells=build(parts["virtual_cells"]),
             model=model,
             domains=domains,
             info=dict(config.get("info", {})),
         )
+    except TrustError as error:
+        raise TrustError(f"The model '{Path(folder)}' is not all of stgraph: {error}") from error
     except (KeyError, TypeError, AttributeError, InputError) as error:
         raise CheckpointError(
             f"'{Path(folder)}' does not describe a model this stgraph can build ({error}): was its config.json edited?"

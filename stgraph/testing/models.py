@@ -116,7 +116,7 @@ class CellGraphModelContract:
         loss = (
             states + model.predict_cells(output.query).square().sum() + model.predict_distances(output.near_pair).sum()
         )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert still == []
 

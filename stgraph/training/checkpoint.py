@@ -1,7 +1,7 @@
 """Model directories: arrays in safetensors, everything else in ``config.json``.
 
-Nothing in a model directory is executed: no pickle, and classes named in the config are
-only ever built by `stgraph._config.instantiate` with checked arguments.
+No pickle is read. The config names classes, which `stgraph.tasks.pretrained` builds only
+if they are of stgraph or of a package the user trusts.
 """
 
 import hashlib

@@ -24,13 +24,17 @@ def test_a_file_becomes_canonical(path, tissue):
     assert adata.uns["stgraph"] == {"um_per_unit": 1.0, "unit": "um", "unit_source": "file"}
 
 
-def test_reading_twice_changes_nothing(path, tmp_path):
+def test_reading_twice_changes_nothing(path, tmp_path, tissue):
+    del tissue.uns["stgraph"]
+    tissue.write_h5ad(path)
     once = stgraph.read(path, um_per_unit=0.5)
     once.write_h5ad(tmp_path / "b.h5ad")
     twice = stgraph.read(tmp_path / "b.h5ad")
     np.testing.assert_array_equal(once.obsm["spatial"], twice.obsm["spatial"])
     assert twice.uns["stgraph"]["um_per_unit"] == 0.5
     assert (once.X != twice.X).nnz == 0
+    with pytest.raises(InputError, match="in microns already"):
+        stgraph.read(tmp_path / "b.h5ad", um_per_unit=0.5)
 
 
 def test_the_callers_adata_is_not_changed(tissue):
@@ -85,7 +89,9 @@ def test_a_query_that_keeps_nothing(path, tissue):
         stgraph.read(path, keep="domain == 'nix'")
 
 
-def test_slice_key_and_unit_are_passed_on(path):
+def test_slice_key_and_unit_are_passed_on(path, tissue):
+    del tissue.uns["stgraph"]
+    tissue.write_h5ad(path)
     adata = stgraph.read(path, slice_key="cell_type", um_per_unit=2.0)
     assert adata.obs["slice_id"].nunique() > 2
     assert adata.uns["stgraph"]["unit_source"] == "option"
