@@ -78,7 +78,7 @@ class MixtureDomains:
     n_domains: int = 8
     n_neighbors: int = 6
     n_components: int = 10
-    n_init: int = 5
+    n_init: int = 10
     random_state: int = 0
     _arrays: dict[str, NDArray[Any]] = field(default_factory=dict, init=False, repr=False)
 
