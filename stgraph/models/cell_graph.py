@@ -27,13 +27,21 @@ class CellGraph:
     num_cells, num_virtual
         N and V.
     near
-        (E,) position among the edges of each ``(cell, near, cell)`` edge of the batch.
+        Position among the edges of each ``(cell, near, cell)`` edge of the batch.
+    distance, edge_type
+        Distance and kind of the edges that are not alike: a query's edges are its
+        cell's over again.
+    same_as
+        (E,) for each edge of the graph, where among these it stands.
     """
 
     edges: EdgeGraph
     num_cells: int
     num_virtual: int
     near: Tensor
+    distance: Tensor
+    edge_type: Tensor
+    same_as: Tensor
 
 
 def cell_graph(data: HeteroData) -> CellGraph:
@@ -74,18 +82,25 @@ def cell_graph(data: HeteroData) -> CellGraph:
     ]
     blocks += [(target + n + v, source, length) for target, source, length in blocks[:2]]
     kinds = [0, 1, 2, 3, 0, 1]
-    edges, order = EdgeGraph.from_edges(
-        2 * n + v,
-        row=torch.cat([target for target, _, _ in blocks]),
-        col=torch.cat([source for _, source, _ in blocks]),
-        distance=torch.cat([length for _, _, length in blocks]),
-        edge_type=torch.cat(
-            [torch.full_like(target, kind) for (target, _, _), kind in zip(blocks, kinds, strict=True)]
-        ),
-    )
+    row = torch.cat([target for target, _, _ in blocks])
+    col = torch.cat([source for _, source, _ in blocks])
+    distance = torch.cat([length for _, _, length in blocks])
+    edge_type = torch.cat([torch.full_like(target, kind) for (target, _, _), kind in zip(blocks, kinds, strict=True)])
+    edges, order = EdgeGraph.from_edges(2 * n + v, row, col, distance, edge_type)
     position = torch.empty_like(order)
     position[order] = torch.arange(len(order), device=device)
-    return CellGraph(edges, n, v, position[: near.shape[1]])
+    distinct = near.shape[1] + inform.shape[1] + between.shape[1] + len(itself)
+    # The blocks of the queries come last: they repeat the first two, near and inform.
+    repeated = torch.cat([torch.arange(distinct, device=device), torch.arange(len(row) - distinct, device=device)])
+    return CellGraph(
+        edges=edges,
+        num_cells=n,
+        num_virtual=v,
+        near=position[: near.shape[1]],
+        distance=distance[:distinct],
+        edge_type=edge_type[:distinct],
+        same_as=repeated[order],
+    )
 
 
 def _spacing(data: HeteroData, node_type: str) -> Tensor:

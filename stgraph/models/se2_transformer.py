@@ -65,7 +65,7 @@ class SE2Transformer(CellGraphModel):
         num_layers: int = 1,
         heads: int = 4,
         ffn_channels: int = 128,
-        num_kernels: int = 32,
+        num_kernels: int = 16,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class SE2Transformer(CellGraphModel):
         cell_type, virtual_type = self.node_type.weight
         virtual = self.encode(data["virtual"].x) + virtual_type
         x = torch.cat([cell + cell_type, virtual, (self.mask + cell_type).to(cell.dtype).expand(n, -1)])
-        pair = self.bias(graph.edges.distance, graph.edges.edge_type)
+        pair = self.bias(graph.distance, graph.edge_type).index_select(0, graph.same_as)
         for block in self.blocks:
             x, pair = block(x, graph.edges, pair)
         x = self.norm(x)

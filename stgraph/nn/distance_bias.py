@@ -38,7 +38,7 @@ class GaussianBias(nn.Module):
     torch.Size([2, 4])
     """
 
-    def __init__(self, heads: int, num_kernels: int = 32, num_edge_types: int = 5, max_distance: float = 100.0) -> None:
+    def __init__(self, heads: int, num_kernels: int = 16, num_edge_types: int = 5, max_distance: float = 100.0) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(num_edge_types))
         self.shift = nn.Parameter(torch.zeros(num_edge_types))

@@ -68,3 +68,10 @@ def test_slices_of_a_batch_do_not_meet(graph):
     first = joined.edges.distance[joined.edges.row < n // 2]
     second = joined.edges.distance[(joined.edges.row >= n // 2) & (joined.edges.row < n)]
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)  # each in spacings of its own slice
+
+
+def test_alike_edges_stand_for_each_other(graph):
+    joined = cell_graph(to_hetero_data(graph))
+    assert torch.equal(joined.distance[joined.same_as], joined.edges.distance)
+    assert torch.equal(joined.edge_type[joined.same_as], joined.edges.edge_type)
+    assert len(joined.distance) < 0.6 * joined.edges.num_edges
