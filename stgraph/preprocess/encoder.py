@@ -85,7 +85,7 @@ class LogPCA:
     """
 
     n_top_genes: int = 3000
-    n_components: int = 30
+    n_components: int = 20
     whiten: bool = True
     min_shared_genes: int = 15
     random_state: int = 0

@@ -48,7 +48,7 @@ class Trainer:
         Seed of the order of the parts and of all corruption.
     """
 
-    max_steps: int = 300
+    max_steps: int = 250
     batch_size: int = 1
     lr: float = 3e-3
     warmup_steps: int = 20
