@@ -1,6 +1,7 @@
 """What the verbs do, with files and a terminal around it."""
 
 import platform
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,7 @@ def run_fit(load: Callable[[], list[AnnData]], options: RunOptions, notes: list[
     _say(_headline(named))
     with atomic_dir(options.out, overwrite=options.overwrite) as folder:
         with json_lines(folder / "metrics.jsonl") as log:
+            _check_writable(named)
             result = fit(list(named.values()), **arguments, on_step=log)
         clock.lap("fit")
         scores = pd.DataFrame()
@@ -154,6 +156,17 @@ def run_embed(
         f"{out}: obsm['{_keys.EMBEDDING}'] {embedded.obsm[_keys.EMBEDDING].shape}, obs['{_keys.DOMAIN}'] in "
         f"{embedded.obs[_keys.DOMAIN].nunique()} domains"
     )
+
+
+def _check_writable(named: Mapping[str, AnnData]) -> None:
+    """Find now, on one cell of each slice, what HDF5 could not hold after the training."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, adata in named.items():
+            try:
+                adata[:1].copy().write_h5ad(Path(folder) / "one.h5ad")
+            except (ValueError, TypeError, NotImplementedError) as error:
+                reason = " ".join(str(error).split())
+                raise InputError(f"{name}: it holds something that cannot be written to h5ad: {reason}") from error
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +232,7 @@ def _report(
             "device": device,
             "threads": str(torch.get_num_threads()),
             "seed": str(result.settings["random_state"]),
-            "genes shared": str(len(result.pretrained.encoder.genes)),
+            "genes": str(len(result.pretrained.encoder.genes)),
         },
         random_state=int(result.settings["random_state"]),
     )

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -13,11 +14,15 @@ from stgraph.errors import InputError, StgraphWarning
 from stgraph.graph.builders import KNN, GraphBuilder
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.graph.virtual_cells import JointLeiden, VirtualCellBuilder
-from stgraph.io.read import canonicalize
+from stgraph.io.read import ensure_canonical
 from stgraph.preprocess.encoder import LogPCA
 
 _DEFAULT_BUILDER = KNN()
 _DEFAULT_VIRTUAL = JointLeiden()
+
+
+_MANY_ISOLATED = 0.05
+"""Share of cells without a neighbour from which on it is said."""
 
 
 def build_graph(
@@ -33,8 +38,7 @@ def build_graph(
     Parameters
     ----------
     adata
-        One slice, as `stgraph.read` gives it. A slice that was never canonicalised is
-        checked first. Its counts and positions are not changed.
+        One slice, as `stgraph.read` gives it. It is checked, and not changed.
     builder
         Who is whose neighbour.
     virtual_cells
@@ -63,8 +67,34 @@ def build_graph(
     >>> len(graph), graph.unit
     (300, 'um')
     """
-    if _keys.UNIT not in adata.uns.get(_keys.STGRAPH, {}) or _keys.SLICE not in adata.obs:
-        adata = canonicalize(adata)
+    adata = ensure_canonical(adata)
+    x = _features(adata, use_rep, features)
+    return graph_of(adata, x, builder=builder, virtual_cells=virtual_cells)
+
+
+def graph_of(
+    adata: AnnData,
+    x: NDArray[np.floating],
+    *,
+    builder: GraphBuilder,
+    virtual_cells: VirtualCellBuilder | None,
+) -> SliceGraph:
+    """As `build_graph`, for a slice that is known to be canonical.
+
+    Parameters
+    ----------
+    adata
+        One canonical slice.
+    x
+        (N, C) features of its cells.
+    builder, virtual_cells
+        As in `build_graph`.
+
+    Returns
+    -------
+    SliceGraph
+        N cells, their edges, V virtual cells.
+    """
     slice_id = _single_slice(adata)
     pos = np.asarray(adata.obsm[_keys.SPATIAL], dtype=np.float64)
     unit = str(adata.uns[_keys.STGRAPH][_keys.UNIT])
@@ -73,7 +103,6 @@ def build_graph(
             f"{slice_id}: {type(builder).__name__} counts in microns, but the unit of the coordinates is unknown: "
             "give --um-per-unit (um_per_unit=), or use k nearest neighbours."
         )
-    x = _features(adata, use_rep, features)
     try:
         near = builder(pos)
         spacing = median_spacing(pos)
@@ -86,6 +115,7 @@ def build_graph(
             StgraphWarning,
             stacklevel=2,
         )
+    _check_edges(near, slice_id, spacing, unit)
     virtual = None if virtual_cells is None else virtual_cells(x, pos)
     return SliceGraph(
         slice_id=slice_id,
@@ -148,6 +178,19 @@ def write_slots(adata: AnnData, graph: SliceGraph, *, builder: GraphBuilder) -> 
     if graph.virtual is not None:
         adata.obs[_keys.VIRTUAL_CELL] = graph.virtual.membership.astype(str)
         adata.obs[_keys.VIRTUAL_CELL] = adata.obs[_keys.VIRTUAL_CELL].astype("category")
+
+
+def _check_edges(near: sp.csr_matrix, slice_id: str, spacing: float, unit: str) -> None:
+    isolated = int((np.diff(near.indptr) == 0).sum())
+    typical = f"its cells are typically {spacing:.3g} {'microns' if unit == 'um' else 'units'} apart"
+    if near.nnz == 0:
+        raise InputError(f"{slice_id}: no cell has a neighbour, while {typical}: choose a larger radius.")
+    if isolated > _MANY_ISOLATED * near.shape[0]:
+        warnings.warn(
+            f"{slice_id}: {isolated} of {near.shape[0]} cells have no neighbour, while {typical}; is the radius right?",
+            StgraphWarning,
+            stacklevel=3,
+        )
 
 
 def _single_slice(adata: AnnData) -> str:

@@ -14,10 +14,10 @@ import igraph
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from sklearn.neighbors import NearestNeighbors
 
 from stgraph.errors import InputError
+from stgraph.graph.builders import KNN
 from stgraph.graph.slice_graph import VirtualCells
 
 
@@ -91,9 +91,10 @@ class JointLeiden:
         k = min(self.n_neighbors, n - 1)
         if k == 0:
             return sp.coo_matrix((n, n))
-        space = cKDTree(pos).query(pos, k=k + 1, workers=-1)[1]
+        space = KNN(k, symmetric=False)(pos)
+        space.data[:] = 1.0  # also where two cells coincide
         expression = NearestNeighbors(n_neighbors=k + 1).fit(x).kneighbors(return_distance=False, X=x)
-        joint = (1 - self.alpha) * _indicator(space) + self.alpha * _indicator(expression)
+        joint = (1 - self.alpha) * space + self.alpha * _indicator(expression)
         return sp.triu(joint + joint.T, k=1).tocoo()
 
 

@@ -1,6 +1,7 @@
 """Read tissue slices into canonical AnnData."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import anndata as ad
 from anndata import AnnData
 
 from stgraph import _keys
-from stgraph.errors import InputError
+from stgraph.errors import InputError, StgraphWarning
 from stgraph.io.slices import assign_slices
 from stgraph.io.units import to_microns
 from stgraph.io.validate import canonical_counts, canonical_positions, check_names
@@ -114,6 +115,8 @@ def canonicalize(
     >>> canonicalize(stgraph.synthetic_tissue(n_cells=100, n_genes=60)[0]).uns["stgraph"]["unit"]
     'um'
     """
+    if adata.isbacked:
+        adata = adata.to_memory()
     if keep is not None:
         adata = _query(adata, keep, name)
     check_names(adata, name)
@@ -127,6 +130,7 @@ def canonicalize(
         obsm={key: value for key, value in adata.obsm.items() if key != _keys.SPATIAL},
         varm=dict(adata.varm),
         obsp=dict(adata.obsp),
+        varp=dict(adata.varp),
         layers={key: value for key, value in adata.layers.items() if key != layer},
         uns=dict(adata.uns),
     )
@@ -137,6 +141,38 @@ def canonicalize(
     out.uns[_keys.STGRAPH] = dict(record) if isinstance(record, Mapping) else {}
     to_microns(out, name, um_per_unit)
     assign_slices(out, name, slice_key)
+    return out
+
+
+def ensure_canonical(adata: AnnData, *, name: str = "slice") -> AnnData:
+    """Check an AnnData that may or may not come from `read`.
+
+    Parameters
+    ----------
+    adata
+        What the user gave. It may have been changed since it was read.
+    name
+        What to call it, and its slice if nobody has named it.
+
+    Returns
+    -------
+    AnnData
+        In canonical form, as from `canonicalize`: unit and slices as they were recorded,
+        counts, positions and names checked anew.
+
+    Raises
+    ------
+    InputError
+        If the content cannot be used.
+    """
+    record = adata.uns.get(_keys.STGRAPH)
+    if not isinstance(record, Mapping) or _keys.UNIT not in record or _keys.SLICE not in adata.obs:
+        return canonicalize(adata, name=name)
+    with warnings.catch_warnings():
+        # That the unit is unknown was said when it was read.
+        warnings.simplefilter("ignore", StgraphWarning)
+        out = canonicalize(adata, name=name)
+    out.uns[_keys.STGRAPH] = dict(record)
     return out
 
 

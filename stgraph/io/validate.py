@@ -58,6 +58,8 @@ def canonical_counts(adata: AnnData, name: str, layer: str | None = None) -> sp.
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:
         raise InputError(f"{name}: X is empty: put the raw counts there, or name their layer with --layer.")
+    if getattr(matrix, "dtype", None) == np.float16:
+        matrix = np.asarray(matrix, dtype=np.float32)  # scipy has no sparse matrices of half precision
     counts = sp.csr_matrix(matrix)
     values = counts.data
     if not np.issubdtype(values.dtype, np.number) or np.issubdtype(values.dtype, np.complexfloating):

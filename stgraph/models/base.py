@@ -57,4 +57,4 @@ class CellGraphModel(nn.Module, ABC):
 
     @abstractmethod
     def predict_distances(self, pair: Tensor) -> Tensor:
-        """(e,) distances in spacings from pair states (e, H)."""
+        """(e,) log1p of distances in spacings, from pair states (e, H)."""

@@ -127,6 +127,6 @@ class SE2Transformer(CellGraphModel):
         return out
 
     def predict_distances(self, pair: Tensor) -> Tensor:
-        """(e,) distances in spacings from pair states (e, H)."""
+        """(e,) log1p of distances in spacings, from pair states (e, H)."""
         out: Tensor = self.distance_head(pair)[:, 0]
         return out

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from stgraph.errors import InputError
 from stgraph.models.base import CellGraphModel, ModelOutput
 
 
@@ -55,7 +56,7 @@ class WeightedSum:
     def __init__(self, objectives: Sequence[Objective]) -> None:
         names = [objective.name for objective in objectives]
         if not names or len(set(names)) < len(names):
-            raise ValueError(f"WeightedSum needs at least one objective and distinct names, not {names}.")
+            raise InputError(f"WeightedSum needs at least one objective and distinct names, not {names}.")
         self.objectives = list(objectives)
 
     def __call__(self, model: CellGraphModel, batch: HeteroData, generator: torch.Generator) -> dict[str, Tensor]:

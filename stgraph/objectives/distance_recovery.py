@@ -16,7 +16,7 @@ from stgraph.objectives.base import choose_cells
 
 @dataclass(frozen=True)
 class DistanceRecovery:
-    """Squared error of the true lengths of edges at moved cells (SToFM's PDR on edges).
+    """Squared error of the true log lengths of edges at moved cells (SToFM's PDR on edges).
 
     A share of the cells is moved by Gaussian noise; the model sees the lengths after the
     move, and tells those before it from its pair state. Nothing else marks a moved cell.
@@ -58,12 +58,13 @@ class DistanceRecovery:
         return batch
 
     def loss(self, model: CellGraphModel, output: ModelOutput, batch: HeteroData) -> Tensor:
-        """Mean squared error over the edges with a moved end, in spacings."""
+        """Mean squared error, over the edges with a moved end, of ``log1p`` of the length in spacings."""
         cell = batch["cell"]
         source, target = batch[NEAR].edge_index
         spacing = batch.spacing.expand(cell.num_nodes) if "batch" not in cell else batch.spacing[cell.batch]
         judged = (cell.moved[source] | cell.moved[target]).nonzero()[:, 0]
         if len(judged) == 0:
             return output.near_pair.sum() * 0.0
+        # As the logarithm, in which one stray cell far from the tissue does not outweigh all others.
         true = batch[NEAR].true_length[judged] / spacing[target[judged]]
-        return F.mse_loss(model.predict_distances(output.near_pair.index_select(0, judged)).float(), true)
+        return F.mse_loss(model.predict_distances(output.near_pair.index_select(0, judged)).float(), true.log1p())

@@ -260,8 +260,7 @@ def _caption(report: Report, name: str, n_domains: int) -> str:
         for row in report.scores
         if str(row.get("slice")) == name and row.get("method") == report.method and _is_number(row.get("ari"))
     ]
-    if len(rows) > 1:
-        rows = [row for row in rows if row.get("n_domains") == n_domains]
+    rows = [row for row in rows if row.get("n_domains") == n_domains]
     score = f", ARI {float(str(rows[0]['ari'])):.3f} against the annotation" if len(rows) == 1 else ""
     return f"<b>Domains</b>{score}"
 

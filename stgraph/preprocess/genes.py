@@ -1,5 +1,6 @@
 """Which genes slices share, and where they stand in each."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from stgraph.errors import InputError
+from stgraph.errors import InputError, StgraphWarning
 
 
 def shared_genes(slices: Sequence[AnnData], *, min_genes: int) -> list[str]:
@@ -40,6 +41,13 @@ def shared_genes(slices: Sequence[AnnData], *, min_genes: int) -> list[str]:
             f"The slices share only {len(shared)} genes (they have {', '.join(map(str, panels))}), fewer than "
             f"{min_genes}: use the same kind of gene name in all (their first are {example}), "
             "or fit them apart."
+        )
+    if len(shared) < min(panels) / 2:
+        warnings.warn(
+            f"The slices share {len(shared)} genes, fewer than half of the smallest panel (they have "
+            f"{', '.join(map(str, panels))}); are gene names of the same kind in all?",
+            StgraphWarning,
+            stacklevel=3,
         )
     return [str(gene) for gene in shared]
 

@@ -1,14 +1,15 @@
 """The simple methods every result stands beside, as encoders anyone can call."""
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
+
+from stgraph.graph.builders import KNN
 
 
 def neighbor_mean(x: NDArray[np.floating], pos: NDArray[np.float64], *, n_neighbors: int = 30) -> NDArray[np.float64]:
     """Mean feature over the nearest cells of each cell, itself included.
 
+    Cells that tie with the farthest of them count too, as in `stgraph.graph.builders.KNN`.
     On principal components this is the strongest simple description of a spatial domain.
 
     Parameters
@@ -33,7 +34,10 @@ def neighbor_mean(x: NDArray[np.floating], pos: NDArray[np.float64], *, n_neighb
     >>> neighbor_mean(np.array([[1.0], [3.0], [8.0]]), pos, n_neighbors=2).ravel()
     array([2. , 2. , 5.5])
     """
-    n, k = len(x), min(n_neighbors, len(x))
-    near = cKDTree(pos).query(pos, k=np.arange(1, k + 1), workers=-1)[1]
-    mean = sp.csr_matrix((np.full(n * k, 1 / k), near.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
-    return np.asarray(mean @ np.asarray(x, dtype=np.float64))
+    values = np.asarray(x, dtype=np.float64)
+    k = min(n_neighbors, len(x)) - 1
+    if k < 1:
+        return values
+    near = KNN(k, symmetric=False)(pos)
+    near.data[:] = 1.0  # also where two cells coincide
+    return np.asarray((near @ values + values) / (1 + np.diff(near.indptr))[:, None])

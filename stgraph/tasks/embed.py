@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,12 @@ from stgraph import _keys
 from stgraph._version import __version__
 from stgraph.graph.build import write_slots
 from stgraph.graph.slice_graph import SliceGraph
-from stgraph.io.read import canonicalize
+from stgraph.io.read import ensure_canonical
 from stgraph.io.slices import split_slices
 from stgraph.tasks.pretrained import Pretrained, from_pretrained
 
 
-def embed(adata: AnnData, model: Pretrained | str | os.PathLike[str]) -> AnnData:
+def embed(adata: AnnData, model: Pretrained | str | os.PathLike[str], *, trust: Sequence[str] = ()) -> AnnData:
     """Embed the cells of a slice, or of several in one AnnData, with a trained model.
 
     Parameters
@@ -26,6 +27,8 @@ def embed(adata: AnnData, model: Pretrained | str | os.PathLike[str]) -> AnnData
         As `stgraph.read` gives it; it is not changed.
     model
         A model, or the directory of one.
+    trust
+        As in `stgraph.from_pretrained`, where ``model`` is a directory.
 
     Returns
     -------
@@ -50,9 +53,8 @@ def embed(adata: AnnData, model: Pretrained | str | os.PathLike[str]) -> AnnData
     >>> stgraph.embed(second, model).obsm["X_stgraph"].shape
     (200, 64)
     """
-    pretrained = model if isinstance(model, Pretrained) else from_pretrained(model)
-    if _keys.UNIT not in adata.uns.get(_keys.STGRAPH, {}) or _keys.SLICE not in adata.obs:
-        adata = canonicalize(adata)
+    pretrained = model if isinstance(model, Pretrained) else from_pretrained(model, trust=trust)
+    adata = ensure_canonical(adata)
     pieces = []
     for piece in split_slices([adata]).values():
         graph = pretrained.graph(piece)
@@ -79,6 +81,7 @@ def annotate(adata: AnnData, graph: SliceGraph, embedding: NDArray[np.float32], 
     AnnData
         The same object.
     """
+    _clear(adata)
     adata.obsm[_keys.EMBEDDING] = embedding
     if pretrained.domains is not None:
         labels = pretrained.domains.predict(embedding, graph.pos).astype(str)
@@ -94,9 +97,23 @@ def annotate(adata: AnnData, graph: SliceGraph, embedding: NDArray[np.float32], 
     return adata
 
 
+def _clear(adata: AnnData) -> None:
+    """Remove results of an earlier run, which would otherwise stand beside the new ones."""
+    for slots, keys in (
+        (adata.obs, (_keys.DOMAIN, _keys.VIRTUAL_CELL)),
+        (adata.obsm, (_keys.EMBEDDING,)),
+        (adata.obsp, (_keys.CONNECTIVITIES, _keys.DISTANCES)),
+        (adata.uns, (_keys.NEIGHBORS,)),
+    ):
+        for key in keys:
+            if key in slots:
+                del slots[key]
+
+
 def _gather(adata: AnnData, pieces: list[AnnData]) -> AnnData:
     """Results of several slices in one copy of the AnnData they came from."""
     out = adata.copy()
+    _clear(out)
     out.obsm[_keys.EMBEDDING] = np.empty((out.n_obs, pieces[0].obsm[_keys.EMBEDDING].shape[1]), dtype=np.float32)
     for piece in pieces:
         out.obsm[_keys.EMBEDDING][out.obs_names.get_indexer(piece.obs_names)] = piece.obsm[_keys.EMBEDDING]

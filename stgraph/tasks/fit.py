@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from anndata import AnnData
 
-from stgraph import _keys
 from stgraph._config import TARGET, import_class, instantiate, to_config
 from stgraph.data.parts import PartDataset
 from stgraph.errors import InputError, TrainingError
 from stgraph.graph.builders import KNN, GraphBuilder
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.graph.virtual_cells import JointLeiden, VirtualCellBuilder
-from stgraph.io.read import canonicalize
+from stgraph.io.read import ensure_canonical
 from stgraph.io.slices import split_slices
 from stgraph.models.base import CellGraphModel
 from stgraph.models.se2_transformer import SE2Transformer
@@ -215,11 +214,7 @@ def fit(
 
 def _canonical(slices: AnnData | Sequence[AnnData]) -> list[AnnData]:
     given = [slices] if isinstance(slices, AnnData) else list(slices)
-    ready = []
-    for i, adata in enumerate(given):
-        done = _keys.UNIT in adata.uns.get(_keys.STGRAPH, {}) and _keys.SLICE in adata.obs
-        ready.append(adata if done else canonicalize(adata, name=f"slice_{i}"))
-    return ready
+    return [ensure_canonical(adata, name=f"slice_{i}") for i, adata in enumerate(given)]
 
 
 def _build(name: str, part: Any, random_state: int) -> Any:

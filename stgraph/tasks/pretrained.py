@@ -16,7 +16,7 @@ from stgraph._config import instantiate, to_config
 from stgraph.data.convert import to_hetero_data
 from stgraph.data.parts import part_data
 from stgraph.errors import CheckpointError, InputError, TrustError
-from stgraph.graph.build import build_graph
+from stgraph.graph.build import graph_of
 from stgraph.graph.builders import GraphBuilder
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.graph.virtual_cells import VirtualCellBuilder
@@ -58,12 +58,8 @@ class Pretrained:
 
     def graph(self, adata: AnnData, features: NDArray[np.float32] | None = None) -> SliceGraph:
         """Graph of one canonical slice, with features from the encoder unless they are at hand."""
-        return build_graph(
-            adata,
-            builder=self.builder,
-            virtual_cells=self.virtual_cells,
-            features=self.encoder.transform(adata) if features is None else features,
-        )
+        x = self.encoder.transform(adata) if features is None else features
+        return graph_of(adata, x, builder=self.builder, virtual_cells=self.virtual_cells)
 
     def embed_graph(self, graph: SliceGraph, *, part_size: int = INFERENCE_PART_SIZE) -> NDArray[np.float32]:
         """Embedding of every cell of a slice graph.

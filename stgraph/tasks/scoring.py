@@ -22,6 +22,8 @@ PCA = "PCA"
 NEIGHBOR_PCA = "neighbour PCA"
 AS_WRITTEN = "stgraph as written"
 
+_MOST_CLASSES = 100
+
 _BASELINE_COMPONENTS, _BASELINE_CELLS = 20, 30
 
 _Labels = dict[str, NDArray[np.int64]]
@@ -59,7 +61,7 @@ def score_domains(
     Raises
     ------
     InputError
-        If no slice has the column, or one has fewer than two classes in it.
+        If a slice lacks the column, or has fewer than two classes in it.
 
     Examples
     --------
@@ -112,7 +114,7 @@ def annotation(adata: AnnData, key: str, name: str) -> NDArray[np.str_]:
     Raises
     ------
     InputError
-        If the column is not there, or has fewer than two classes.
+        If the column is not there, or has fewer than two classes or too many.
     """
     if key not in adata.obs:
         raise InputError(f"{name}: obs has no column '{key}' to score against; it has: {', '.join(adata.obs.columns)}.")
@@ -120,4 +122,9 @@ def annotation(adata: AnnData, key: str, name: str) -> NDArray[np.str_]:
     labels = np.where(column.isna(), "", column.astype(str).to_numpy()).astype(str)
     if len(np.unique(labels[labels != ""])) < 2:
         raise InputError(f"{name}: obs['{key}'] has fewer than two classes, so domains cannot be scored against it.")
+    if len(np.unique(labels)) > _MOST_CLASSES:
+        raise InputError(
+            f"{name}: obs['{key}'] has {len(np.unique(labels))} different values, more than {_MOST_CLASSES}: "
+            "it does not look like an annotation of domains."
+        )
     return labels
