@@ -14,6 +14,8 @@ VISIUM_PITCH_UM = 100.0
 """Centre-to-centre distance of neighbouring Visium spots, microns."""
 
 _VISIUM_MAX_RESIDUAL_UM = 10.0
+_FEWEST_SPOTS = 20
+"""With fewer, a similarity fits by chance."""
 
 
 def to_microns(adata: AnnData, name: str, um_per_unit: float | None = None) -> None:
@@ -71,17 +73,19 @@ def to_microns(adata: AnnData, name: str, um_per_unit: float | None = None) -> N
 def _factor(adata: AnnData, um_per_unit: float | None) -> tuple[float | None, str]:
     if um_per_unit is not None:
         return um_per_unit, "option"
-    for factors in _scale_factors(adata):
-        told = factors.get("microns_per_pixel")
-        if _is_number(told) and np.isfinite(told) and told > 0:
-            return float(told), "file"
+    libraries = [factors.get("microns_per_pixel") for factors in _scale_factors(adata)]
+    told = {float(um) for um in libraries if _is_number(um) and np.isfinite(um) and um > 0}
+    # Sections of different scale in one file have no one factor.
+    if len(told) == 1 and len(libraries) == sum(map(_is_number, libraries)):
+        return told.pop(), "file"
     pitch = _visium_um_per_unit(adata)
     return (None, "none") if pitch is None else (pitch, "visium array")
 
 
 def _visium_um_per_unit(adata: AnnData) -> float | None:
     """Scale of the similarity that lays the Visium array over the pixel coordinates."""
-    if not {"array_row", "array_col"} <= set(adata.obs.columns) or not any(True for _ in _scale_factors(adata)):
+    one_library = len(_scale_factors(adata)) == 1
+    if not one_library or not {"array_row", "array_col"} <= set(adata.obs.columns) or adata.n_obs < _FEWEST_SPOTS:
         return None
     try:
         row, col = (adata.obs[key].to_numpy(dtype=np.float64) for key in ("array_row", "array_col"))
@@ -98,7 +102,7 @@ def _visium_um_per_unit(adata: AnnData) -> float | None:
     # Orthogonal Procrustes with scale; reflections allowed, for images have y down.
     left, singular, right = np.linalg.svd(array.T @ pixels)
     scale = float(singular.sum()) / spread
-    if scale <= 0:
+    if singular[1] <= 1e-6 * singular[0]:  # all in one row: any scale would fit across it
         return None
     residual = np.sqrt(((pixels / scale - array @ left @ right) ** 2).sum(axis=1).mean())
     return 1.0 / scale if residual < _VISIUM_MAX_RESIDUAL_UM else None

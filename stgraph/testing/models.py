@@ -1,6 +1,8 @@
 """The contract of a model of slice graphs."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from torch_geometric.data import Batch, HeteroData
 from stgraph._config import instantiate, to_config
 from stgraph.data.convert import to_hetero_data
 from stgraph.data.parts import part_data
-from stgraph.graph.build import build_graph
+from stgraph.graph.build import build_graph, median_spacing
 from stgraph.graph.builders import KNN
 from stgraph.graph.slice_graph import SliceGraph
+from stgraph.graph.virtual_cells import JointLeiden
 from stgraph.io.synthetic import synthetic_tissue
 from stgraph.models.base import CellGraphModel
 from stgraph.partition.halo import halo
@@ -52,10 +55,10 @@ class CellGraphModelContract:
 
     def test_rigid_motion(self, model: CellGraphModel, graphs: list[SliceGraph]) -> None:
         """A moved, turned and mirrored slice has the same embeddings."""
-        graph = graphs[0]
         turn = np.array([[0.6, -0.8], [0.8, 0.6]]) @ np.diag([1.0, -1.0])
-        moved = _rebuilt(graph, graph.pos @ turn.T + [1e4, -300.0])
-        _assert_close(_embed(model, graph), _embed(model, moved))
+        for graph in (graphs[0], _on_lattice(graphs[0])):
+            moved = _rebuilt(graph, graph.pos @ turn.T + [1e4, -300.0])
+            _assert_close(_embed(model, graph), _embed(model, moved))
 
     def test_unit(self, model: CellGraphModel, graphs: list[SliceGraph]) -> None:
         """A slice in another unit of length has the same embeddings."""
@@ -70,10 +73,9 @@ class CellGraphModelContract:
 
     def test_permutation(self, model: CellGraphModel, graphs: list[SliceGraph]) -> None:
         """Permuted cells have permuted embeddings."""
-        graph = graphs[0]
-        order = np.random.default_rng(0).permutation(len(graph))
-        permuted = build_graph_like(graph, order)
-        _assert_close(_embed(model, graph)[order], _embed(model, permuted))
+        order = np.random.default_rng(0).permutation(len(graphs[0]))
+        for graph in (graphs[0], _on_lattice(graphs[0])):
+            _assert_close(_embed(model, graph)[order], _embed(model, _permuted(graph, order)))
 
     def test_batch(self, model: CellGraphModel, graphs: list[SliceGraph]) -> None:
         """A slice alone or in a batch has the same embeddings."""
@@ -127,20 +129,20 @@ class CellGraphModelContract:
         np.testing.assert_array_equal(_embed(model, graphs[1]), _embed(again.eval(), graphs[1]))
 
 
-def build_graph_like(graph: SliceGraph, order: np.ndarray) -> SliceGraph:
-    """The same graph with its cells in another order, virtual cells found anew from the permuted cells."""
-    from stgraph.graph.virtual_cells import JointLeiden  # noqa: PLC0415
+def _permuted(graph: SliceGraph, order: np.ndarray) -> SliceGraph:
+    """The same cells in another order, everything else found anew."""
+    return _rebuilt(replace(graph, x=graph.x[order]), graph.pos[order])
 
-    x, pos = graph.x[order], graph.pos[order]
-    near = graph.near[order][:, order].tocsr()
-    near.sort_indices()
-    return SliceGraph(graph.slice_id, x, pos, near, JointLeiden()(x, pos), graph.spacing, graph.unit)
+
+def _on_lattice(graph: SliceGraph) -> SliceGraph:
+    """The same cells on a hexagonal array like Visium's, where neighbours tie by the dozen."""
+    columns = math.ceil(math.sqrt(len(graph)))
+    row, column = np.divmod(np.arange(len(graph)), columns)
+    return _rebuilt(graph, np.stack([column + 0.5 * (row % 2), row * math.sqrt(3) / 2], axis=1) * 100.0)
 
 
 def _rebuilt(graph: SliceGraph, pos: np.ndarray, near: object = None) -> SliceGraph:
-    from stgraph.graph.build import median_spacing  # noqa: PLC0415
-    from stgraph.graph.virtual_cells import JointLeiden  # noqa: PLC0415
-
+    """The same cells at other places; with ``near``, the same neighbours, measured anew."""
     if near is None:
         near, spacing = KNN(8)(pos), median_spacing(pos)
     else:

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,7 +105,8 @@ class Trainer:
                     f"This machine cannot train with accelerator '{self.accelerator}' (--device) and precision "
                     f"'{self.precision}': {error}"
                 ) from error
-            return self._run(fabric, model, dataset, objective, on_step)
+            with _deterministic(on=fabric.device.type == "cuda"):
+                return self._run(fabric, model, dataset, objective, on_step)
 
     def _run(
         self,
@@ -154,6 +156,19 @@ class Trainer:
                     break
         model.to("cpu").eval()
         return history
+
+
+@contextmanager
+def _deterministic(*, on: bool) -> Iterator[None]:
+    """Ask for sums in a fixed order; on the CPU the operations in use have one anyway."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    if on:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
 def _check_finite(record: Record) -> None:

@@ -13,6 +13,9 @@ def test_parts_own_every_cell_once_and_carry_all_virtual_cells(slices):
     graphs = [build_graph(adata, builder=KNN(6)) for adata in slices]
     dataset = PartDataset(graphs, CoordinateBisection(80), num_hops=1)
     assert len(dataset) == 8
+    assert all((~part["cell"].owned).any() for part in dataset.parts)
+    bare = PartDataset(graphs, CoordinateBisection(80), num_hops=0)
+    assert all(part["cell"].owned.all() for part in bare.parts)
     for graph in graphs:
         own = [dataset[i] for i in range(len(dataset)) if dataset.slice_of[i] == graph.slice_id]
         owned = torch.cat([part["cell"].index[part["cell"].owned] for part in own])

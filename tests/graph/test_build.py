@@ -124,3 +124,13 @@ def test_coincident_cells_stay_neighbours(tissue):
 def test_without_virtual_cells_none_are_written(tissue):
     write_slots(tissue, stgraph.build_graph(tissue, virtual_cells=None), builder=KNN())
     assert "stgraph_virtual_cell" not in tissue.obs
+
+
+def test_a_graph_without_edges_is_refused(tissue):
+    with pytest.raises(InputError, match=r"no cell has a neighbour, while its cells are typically .* microns apart"):
+        stgraph.build_graph(tissue, builder=Radius(0.01))
+
+
+def test_many_isolated_cells_are_said(tissue):
+    with pytest.warns(StgraphWarning, match="cells have no neighbour"):
+        stgraph.build_graph(tissue, builder=Radius(7.5), virtual_cells=None)

@@ -56,6 +56,15 @@ def test_rotation_mirror_and_sign_of_an_axis_change_nothing(blobs):
     assert adjusted_rand_score(flipped, expected) > 0.8  # another order of the nodes, so another start of Leiden
 
 
+def test_rotation_of_a_lattice_changes_nothing(blobs):
+    _, x, _ = blobs
+    row, column = np.divmod(np.arange(300), 18)
+    lattice = np.stack([column + 0.5 * (row % 2), row * np.sqrt(3) / 2], axis=1) * 100
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    expected = JointLeiden()(x, lattice).membership
+    np.testing.assert_array_equal(JointLeiden()(x, lattice @ turn.T + 1e4).membership, expected)
+
+
 def test_permutation(blobs):
     _, x, pos = blobs
     order = np.random.default_rng(1).permutation(len(x))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from stgraph.errors import InputError, StgraphWarning
+from stgraph.io.read import canonicalize
 from stgraph.io.units import to_microns
 
 
@@ -141,3 +142,19 @@ def test_images_still_lie_under_the_spots():
     assert adata.uns["spatial"]["bare"] == {"images": {}}
     assert adata.uns["spatial"]["note"] == 1
     assert before["lib"]["scalefactors"]["tissue_hires_scalef"] == 0.1  # the caller's own is not changed
+
+
+def test_libraries_of_different_scale_have_no_one_factor(tissue):
+    del tissue.uns["stgraph"]
+    tissue.uns["spatial"] = {name: {"scalefactors": {"microns_per_pixel": um}} for name, um in (("a", 0.2), ("b", 0.5))}
+    with pytest.warns(StgraphWarning, match="unit of the coordinates is unknown"):
+        canonicalize(tissue)
+
+
+def test_two_spots_do_not_tell_a_scale(tissue):
+    del tissue.uns["stgraph"]
+    two = tissue[:2].copy()
+    two.obs["array_row"], two.obs["array_col"] = [0, 1], [0, 5]
+    two.uns["spatial"] = {"a": {"scalefactors": {"spot_diameter_fullres": 50.0}}}
+    with pytest.warns(StgraphWarning, match="unit of the coordinates is unknown"):
+        canonicalize(two)

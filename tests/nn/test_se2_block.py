@@ -30,6 +30,17 @@ def test_dropout_only_in_training(graph):
     assert torch.equal(block(x, graph, pair)[0], block(x, graph, pair)[0])
 
 
+def test_dropout_reaches_the_attention_weights(graph):
+    torch.manual_seed(0)
+    block = SE2Block(8, heads=2, ffn_channels=16, dropout=0.5)
+    seen = []
+    block.out.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    x, pair = torch.randn(6, 8), torch.zeros(36, 2)
+    for _ in range(2):
+        block(x, graph, pair)
+    assert not torch.equal(*seen)
+
+
 def test_channels_must_fit_heads():
     with pytest.raises(ValueError, match="multiple of heads"):
         SE2Block(10, heads=4, ffn_channels=8)

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from stgraph.data.convert import to_hetero_data
+from stgraph.errors import InputError
 from stgraph.graph.build import build_graph
 from stgraph.models.se2_transformer import SE2Transformer
 from stgraph.objectives.base import WeightedSum, choose_cells
@@ -22,7 +23,7 @@ def test_sum_is_weighted_and_terms_are_not(tissue):
 def test_names_must_differ():
     with pytest.raises(ValueError, match="distinct names"):
         WeightedSum([MaskedCell(), MaskedCell()])
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(InputError, match="at least one"):
         WeightedSum([])
 
 

@@ -18,6 +18,7 @@ def slice_with(genes, n=3, seed=0):
 
 
 @given(st.lists(panels, min_size=1, max_size=4))
+@pytest.mark.filterwarnings("ignore:The slices share")
 def test_shared_genes_are_those_of_all_in_the_order_of_the_first(lists):
     expected = [gene for gene in lists[0] if all(gene in other for other in lists)]
     if expected:

@@ -32,6 +32,18 @@ def test_predict_is_what_the_mixture_says(study):
     assert adjusted_rand_score(mixture.predict(np.concatenate(embeddings)), ours) > 0.99
 
 
+def test_overlapping_domains_of_unequal_size_are_told_apart_as_the_mixture_does():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(0, 1, (900, 1)), rng.normal(3, 1, (60, 1))])
+    domains = MixtureDomains(2, n_neighbors=0).fit([x], [rng.normal(size=(960, 2))])
+    mixture = fit_mixture(x, 2, random_state=0)
+    largest = np.bincount(mixture.predict(x)).argmax()
+    grid = np.linspace(-2, 5, 200)[:, None]
+    ours = domains.predict(grid, np.zeros((200, 2)))
+    np.testing.assert_array_equal(ours, mixture.predict(grid) != largest)
+    assert grid[ours == 1].min() > 1.6  # beyond the middle between the two: weights count
+
+
 def test_smoothing_mends_noise():
     rng = np.random.default_rng(0)
     pos = rng.uniform(0, 100, (600, 2))

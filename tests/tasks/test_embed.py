@@ -1,9 +1,12 @@
+import json
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pytest
 
 import stgraph
-from stgraph.errors import InputError, StgraphWarning
+from stgraph.errors import CheckpointError, InputError, StgraphWarning, TrustError
 
 
 def test_training_slices_come_out_as_fit_wrote_them(fitted, slices):
@@ -44,6 +47,39 @@ def test_parts_with_halo_change_nothing(fitted):
     for name, graph in fitted.graphs.items():
         in_parts = fitted.pretrained.embed_graph(graph, part_size=70)
         np.testing.assert_allclose(in_parts, fitted.adatas[name].obsm["X_stgraph"], atol=2e-5)
+
+
+def test_results_of_an_earlier_run_do_not_stay(fitted, tissue):
+    once = stgraph.embed(tissue, fitted.pretrained)
+    without = replace(fitted.pretrained, virtual_cells=None, domains=None)
+    twice = stgraph.embed(once, without)
+    assert "stgraph_domain" not in twice.obs
+    assert "stgraph_virtual_cell" not in twice.obs
+
+
+def test_counts_changed_since_they_were_read_are_refused(fitted, tissue):
+    tissue.X = tissue.X.astype(float)
+    tissue.X.data = np.log1p(tissue.X.data)
+    with pytest.raises(InputError, match="holds fractions"):
+        stgraph.embed(tissue, fitted.pretrained)
+
+
+@pytest.fixture
+def foreign(fitted, tmp_path):
+    """A model directory that names a class of another package."""
+    fitted.pretrained.save(tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    config = json.loads(path.read_text())
+    config["parts"]["model"]["_target_"] = "elsewhere.Model"
+    path.write_text(json.dumps(config))
+    return tmp_path / "m"
+
+
+def test_code_of_others_is_not_run_unless_trusted(foreign, tissue):
+    with pytest.raises(TrustError, match="pass --trust elsewhere"):
+        stgraph.embed(tissue, foreign)
+    with pytest.raises(CheckpointError, match="cannot be imported"):
+        stgraph.embed(tissue, foreign, trust=["elsewhere"])
 
 
 def test_missing_genes_are_said(fitted, tissue):

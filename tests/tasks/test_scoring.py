@@ -45,6 +45,27 @@ def test_missing_labels_are_not_scored(fitted):
     assert scores["n_cells"].tolist()[0] == first.n_obs - 100
 
 
+def test_the_baselines_get_as_many_starts_as_ours(fitted, monkeypatch):
+    from stgraph.tasks import domains, scoring
+
+    itself, starts = domains.fit_mixture, []
+
+    def spy(x, n_domains, *, n_init=10, random_state=0):
+        starts.append(n_init)
+        return itself(x, n_domains, n_init=1, random_state=random_state)
+
+    monkeypatch.setattr(domains, "fit_mixture", spy)
+    monkeypatch.setattr(scoring, "fit_mixture", spy)
+    score_domains(fitted.adatas, "domain", fitted.pretrained.domains)
+    assert starts == [10, 10, 10]
+
+
+def test_a_continuous_column_is_no_annotation(tissue):
+    tissue.obs["depth"] = np.arange(tissue.n_obs) * 0.5
+    with pytest.raises(InputError, match="does not look like an annotation"):
+        annotation(tissue, "depth", "s")
+
+
 def test_labels_do_not_reach_the_domains(slices):
     import stgraph
     from stgraph.training.loop import Trainer

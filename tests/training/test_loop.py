@@ -11,6 +11,7 @@ from stgraph.objectives.distance_recovery import DistanceRecovery
 from stgraph.objectives.masked_cell import MaskedCell
 from stgraph.partition.spatial import CoordinateBisection
 from stgraph.training.loop import Trainer
+from stgraph.training.optim import warmup_cosine
 
 
 @pytest.fixture
@@ -66,6 +67,18 @@ def test_records(dataset):
     assert {"loss", "masked_cell", "distance_recovery", "lr", "cells_per_second"} <= set(history[0])
     assert history[1]["lr"] == Trainer().lr
     assert not model.training
+
+
+def test_the_learning_rate_follows_the_schedule(dataset):
+    _, history = train(dataset, max_steps=10, warmup_steps=4, lr=0.01)
+    assert [record["lr"] for record in history] == [0.01 * warmup_cosine(step, 4, 10) for step in range(10)]
+
+
+def test_weights_decay_and_gradients_are_clipped(dataset):
+    first, _ = train(dataset, max_steps=4)
+    for changed in ({"weight_decay": 0.5}, {"grad_clip": 1e-8}):
+        other, _ = train(dataset, max_steps=4, **changed)
+        assert (first.encode.weight - other.encode.weight).abs().max() > 1e-5
 
 
 def test_bfloat16(dataset):
