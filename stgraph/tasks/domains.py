@@ -76,7 +76,7 @@ class MixtureDomains:
     """
 
     n_domains: int = 8
-    n_neighbors: int = 12
+    n_neighbors: int = 6
     n_components: int = 10
     n_init: int = 10
     random_state: int = 0
