@@ -1,8 +1,10 @@
 # Everything a newcomer needs. Each target makes .venv itself and installs into it.
 PYTHON ?= python3
+# For pip, say an index of CPU builds of torch.
+PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 # Two test processes of one thread each beat one process of two.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -14,6 +16,8 @@ help:  ## Say what can be made.
 install: $(VENV)/installed  ## Install stgraph and its development tools into .venv.
 
 $(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "stgraph needs Python 3.11 or newer: make PYTHON=python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) setuptools wheel
 	$(PIP) --editable '.[dev]'

@@ -111,3 +111,15 @@ def test_no_gpu_is_said(refused, files, monkeypatch):
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         pytest.skip("there is a GPU")
     assert "--device" in refused("fit", files[0], "--out", "out", *TINY, "--device", "gpu")
+
+
+def test_termination_leaves_as_tidily_as_control_c(tmp_path, capsys):
+    from stgraph._files import atomic_dir
+    from stgraph.cli.main import _terminated
+
+    with pytest.raises(SystemExit) as stop, atomic_dir(tmp_path / "new" / "out") as folder:
+        (folder / "half").touch()
+        _terminated()
+    assert stop.value.code == 143
+    assert "nothing was written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
