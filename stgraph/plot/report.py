@@ -8,29 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stgraph._files import atomic_path
 from stgraph.errors import InputError
 from stgraph.plot._html import duration, legend, outline, page, picture, table, text, value_text
+from stgraph.plot._scores import score_caption, score_tables
 from stgraph.plot.embedding import FEWEST_CELLS, embedding_plot, umap_coordinates
 from stgraph.plot.palette import MISSING, as_labels, label_colors, match_colors, sort_labels
 from stgraph.plot.spatial import domain_map, figure_size, graph_histograms
 from stgraph.plot.training import loss_curves, loss_names
-
-METRICS: dict[str, tuple[str, int]] = {
-    "ari": ("Adjusted Rand index", 1),
-    "nmi": ("Normalised mutual information", 1),
-    "ami": ("Adjusted mutual information", 1),
-    "homogeneity": ("Homogeneity", 1),
-    "completeness": ("Completeness", 1),
-    "v_measure": ("V-measure", 1),
-    "chaos": ("CHAOS", -1),
-    "pas": ("PAS", -1),
-}
-"""Score columns that get a table of their own: title, and whether more (1) or less (-1) is better."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +76,7 @@ class Report:
     history
         One row for each training step, as `loss_curves` takes them; may be empty.
     scores
-        Tidy rows with ``slice``, ``method``, ``n_domains`` and columns of `METRICS`; may be empty.
+        Tidy rows with ``slice``, ``method``, ``n_domains`` and columns of `stgraph.plot._scores.METRICS`; may be empty.
     timings
         Seconds by stage. A stage called ``total`` is taken as their sum.
     settings
@@ -158,7 +146,7 @@ def write_report(report: Report, path: str | os.PathLike[str]) -> Path:
     sections = [
         ("Notes", _notes(report.notes)),
         ("Spatial domains", _maps(report, domains, labels, colors, label_color)),
-        ("Scores", _scores(report.scores)),
+        ("Scores", score_tables(report.scores)),
         ("Embedding", _embedding(report, all_domains, all_labels, colors, label_color)),
         ("Training", _training(report.history)),
         ("Graphs", _graphs(report.slices)),
@@ -233,7 +221,15 @@ def _maps(
     articles = []
     for view, domain, label in zip(report.slices, domains, labels, strict=True):
         n_domains = len(sort_labels(domain))
-        pictures = [_map(view, domain, colors, what="domain", caption=_caption(report, view.name, n_domains))]
+        pictures = [
+            _map(
+                view,
+                domain,
+                colors,
+                what="domain",
+                caption=score_caption(report.scores, report.method, view.name, n_domains),
+            )
+        ]
         if (label != "").any():
             caption = f"<b>Annotation</b>, {_counted(int((label != '').sum()), 'labelled cell')}"
             pictures.append(_map(view, label, label_color, what="annotated label", caption=caption))
@@ -251,90 +247,6 @@ def _map(view: SliceView, labels: NDArray[np.str_], colors: Mapping[str, str], *
     about = f"{len(labels)} cells, {len(sort_labels(labels))} {what}s"
     alt = f"Map of slice {view.name} coloured by {what}: {about}."
     return picture(figure, alt=alt, caption=caption)
-
-
-def _caption(report: Report, name: str, n_domains: int) -> str:
-    """Say which score these domains have; say nothing unless one row is certainly meant."""
-    rows = [
-        row
-        for row in report.scores
-        if str(row.get("slice")) == name and row.get("method") == report.method and _is_number(row.get("ari"))
-    ]
-    rows = [row for row in rows if row.get("n_domains") == n_domains]
-    score = f", ARI {float(str(rows[0]['ari'])):.3f} against the annotation" if len(rows) == 1 else ""
-    return f"<b>Domains</b>{score}"
-
-
-def _scores(scores: Sequence[Mapping[str, object]]) -> str:
-    if not scores:
-        return ""
-    frame = pd.DataFrame([dict(row) for row in scores])
-    for column in ("slice", "method"):
-        frame[column] = frame[column].astype(str) if column in frame else ""
-    parts = [_pivot(frame, metric) for metric in METRICS if metric in frame]
-    if any(parts) and "n_domains" in frame:
-        parts.append('<p class="soft">In parentheses the number of domains; best values in bold.</p>')
-    head = [text(column) for column in frame]
-    rows = [[value_text(value) for value in row] for row in frame.itertuples(index=False)]
-    listing = f"<details><summary>All {len(rows)} rows</summary>{table(head, rows)}</details>"
-    return "".join(parts) + listing
-
-
-def _pivot(frame: pd.DataFrame, metric: str) -> str:
-    title, sign = METRICS[metric]
-    frame = frame.assign(**{metric: pd.to_numeric(frame[metric], errors="coerce")}).dropna(subset=[metric])
-    if frame.empty:
-        return ""
-    slices, methods = list(dict.fromkeys(frame["slice"])), list(dict.fromkeys(frame["method"]))
-    values = pd.DataFrame(
-        {
-            method: [
-                frame.loc[(frame["slice"] == name) & (frame["method"] == method), metric].mean() for name in slices
-            ]
-            for method in methods
-        },
-        index=slices,
-        dtype=float,
-    )
-
-    def best(row: Sequence[float]) -> list[str]:
-        shown = [f"{value:.3f}" if np.isfinite(value) else "–" for value in row]
-        finite = [float(cell) * sign for cell in shown if cell != "–"]
-        # Among what is shown: two methods that read the same are both best; a lone one beats nobody.
-        top = max(finite) if len(finite) > 1 else np.inf
-        return [f"<b>{cell}</b>" if cell != "–" and float(cell) * sign == top else cell for cell in shown]
-
-    rows = []
-    for i, name in enumerate(slices):
-        cells = best(values.iloc[i].tolist())
-        for j, method in enumerate(methods):
-            group = frame[(frame["slice"] == name) & (frame["method"] == method)]
-            cells[j] += _domain_count(group)
-        rows.append([text(name), *cells])
-    foot: list[str] = []
-    if len(slices) > 1:
-        complete = values.notna().all()
-        # A mean over fewer slices is another quantity: shown, but not compared.
-        foot = ["mean", *best(values.mean().where(complete).tolist())]
-        for j, method in enumerate(methods):
-            if not complete[method]:
-                n = int(values[method].notna().sum())
-                foot[j + 1] = f"{values[method].mean():.3f} <small>({n} of {len(slices)} slices)</small>"
-    direction = "" if sign > 0 else " <span>(less is better)</span>"
-    return f"<h3>{title}{direction}</h3>" + table(["slice", *map(text, methods)], rows, foot=foot)
-
-
-def _domain_count(group: pd.DataFrame) -> str:
-    if group.empty:
-        return ""
-    said = []
-    known = pd.to_numeric(group.get("n_domains", pd.Series(dtype=float)), errors="coerce").dropna()
-    if len(known):
-        low, high = int(known.min()), int(known.max())
-        said.append(str(low) if low == high else f"{low}–{high}")
-    if len(group) > 1:
-        said.append(f"mean of {len(group)}")
-    return f" <small>({', '.join(said)})</small>" if said else ""
 
 
 def _embedding(
@@ -429,7 +341,3 @@ def _present(colors: Mapping[str, str], labels: Sequence[NDArray[np.str_]]) -> d
 
 def _total(timings: Mapping[str, float]) -> float:
     return float(timings["total"]) if "total" in timings else float(sum(timings.values()))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, float | int | np.number) and bool(np.isfinite(float(value)))

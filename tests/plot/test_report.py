@@ -413,3 +413,14 @@ def test_settings_read_like_yaml():
         'flag: "yes"', "list: [1, two]", "nested:", "  deep:", "    x: 1", "items:", "  - a: 1", "    b: [1]",
         "  - a:", "      c: 2",
     ]  # fmt: skip
+
+
+def test_the_caption_is_of_the_domains_on_the_map():
+    from stgraph.plot._scores import score_caption
+
+    again = {"slice": "a", "method": "stgraph", "n_domains": 7, "ari": 0.3}
+    written = {"slice": "a", "method": "stgraph as written", "n_domains": 8, "ari": 0.2}
+    assert "0.200" in score_caption([again, written], "stgraph", "a", 8)
+    assert "ARI" not in score_caption([again], "stgraph", "a", 8)  # seven domains that are not on the page
+    assert "0.300" in score_caption([again], "stgraph", "a", 7)
+    assert "ARI" not in score_caption([again, written], "stgraph", "b", 8)
