@@ -1,5 +1,6 @@
 """The verbs of the command line."""
 
+import shlex
 import signal
 import sys
 from enum import StrEnum
@@ -188,7 +189,7 @@ def _terminated(*_: object) -> None:
 
 
 def _command() -> str:
-    return " ".join(["stgraph", *sys.argv[1:]])
+    return shlex.join(["stgraph", *sys.argv[1:]])
 
 
 def _overrides(
