@@ -30,7 +30,9 @@ class Device(StrEnum):
     gpu = "gpu"
 
 
-Slices = Annotated[list[Path], typer.Argument(help="Slices: h5ad files with raw counts and obsm['spatial'].")]
+Slices = Annotated[
+    list[Path], typer.Argument(metavar="SLICE.h5ad...", help="Slices: h5ad files with raw counts and obsm['spatial'].")
+]
 UmPerUnit = Annotated[
     list[str] | None,
     typer.Option(
@@ -55,8 +57,12 @@ ScoreAgainst = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="Score the domains against this column of obs, beside simple methods."),
 ]
-NDomains = Annotated[int | None, typer.Option(min=1, help="Number of domains.", show_default="8")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Training steps.", show_default="of the config")]
+NDomains = Annotated[
+    int | None, typer.Option(min=1, help="Number of domains, if not the 8 of configs/domains.", show_default=False)
+]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Training steps, if not those of configs/trainer.", show_default=False)
+]
 Seed = Annotated[int, typer.Option(min=0, help="The one seed of the run.")]
 Settings = Annotated[
     list[str] | None,
