@@ -192,7 +192,7 @@ def _header(report: Report, *, n_domains: int) -> str:
         last = report.history[-1].get("step", len(report.history))
         facts["training steps"] = value_text(int(last))
     if report.timings:
-        facts["total time"] = duration(_total(report.timings))
+        facts["run time"] = duration(_total(report.timings))
     listed = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     command = f"<pre><code>{text(report.command)}</code></pre>" if report.command else ""
     heading = f'<p class="brand">stgraph report</p>\n<h1>{text(report.title)}</h1>'
@@ -314,7 +314,8 @@ def _timings(timings: Mapping[str, float]) -> str:
     ]
     if not timings:
         return ""
-    return f'<div class="bars">{table(["stage", "time", ""], rows, foot=["total", duration(total), ""])}</div>'
+    aside = '<p class="soft">Starting the program and drawing this page, its UMAP above all, are not counted.</p>'
+    return f'<div class="bars">{table(["stage", "time", ""], rows, foot=["total", duration(total), ""])}</div>{aside}'
 
 
 def _settings(settings: Mapping[str, object]) -> str:

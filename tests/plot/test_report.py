@@ -189,7 +189,7 @@ def test_numbers_are_those_given(tmp_path):
     facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page))
     assert facts == {
         "slices": "2", "cells": "100", "genes": "1,234", "domains": "4", "training steps": "30",
-        "total time": "2 min 02 s",
+        "run time": "2 min 02 s",
     }  # fmt: skip
     assert "ARI 0.512 against the annotation" in page
     assert "ARI 0.300 against the annotation" in page
