@@ -226,3 +226,15 @@ def test_senseless_use(tissue):
             LogPCA(**bad)
     with pytest.raises(InputError, match="not fitted"):
         LogPCA().transform(tissue)
+
+
+def test_a_cell_with_one_count_is_scaled_up_fifty_times_at_most(tissue):
+    counts = tissue.X.toarray()
+    gene = int(counts.sum(axis=0).argmax())
+    counts[:2] = 0
+    counts[0, gene] = 1  # the other has none at all
+    tissue.X = sp.csr_matrix(counts)
+    encoder = LogPCA(n_components=5).fit([tissue])
+    x, state = encoder.transform(tissue), encoder.state()
+    loading = state["components"][:, np.flatnonzero(state["top"] == gene)[0]]
+    np.testing.assert_allclose(x[0] - x[1], np.log1p(50.0) * loading / state["scale"], rtol=1e-4, atol=1e-5)

@@ -94,3 +94,13 @@ def test_slices_of_different_size_and_panel(slices):
     small = slices[1][:150, 10:].copy()
     result = stgraph.fit([slices[0], small], trainer=QUICK, progress=False)
     assert len(result.pretrained.encoder.genes) == slices[0].n_vars - 10
+
+
+def test_more_domains_than_cells_are_refused_before_training(tissue):
+    class NoTrainer(Trainer):
+        def fit(self, *_, **__):
+            raise AssertionError("trained all the same")
+
+    domains = {"_target_": "stgraph.tasks.domains.MixtureDomains", "n_domains": tissue.n_obs + 1}
+    with pytest.raises(InputError, match="cannot be split into 321 domains"):
+        stgraph.fit(tissue, domains=domains, trainer=NoTrainer(), progress=False)

@@ -4,7 +4,8 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from stgraph.errors import InputError
-from stgraph.tasks.domains import MixtureDomains
+from stgraph.preprocess.encoder import LogPCA
+from stgraph.tasks.domains import MixtureDomains, fit_mixture
 from stgraph.tasks.scoring import AS_WRITTEN, NEIGHBOR_PCA, OURS, PCA, annotation, score_domains
 
 
@@ -84,3 +85,20 @@ def test_annotation(tissue):
         annotation(tissue, "one", "s")
     tissue.obs["gaps"] = pd.Categorical(["a", "b"] * (tissue.n_obs // 2 - 1) + [None, "a"])
     assert annotation(tissue, "gaps", "s")[-2:].tolist() == ["", "a"]
+
+
+def test_the_simple_methods_are_what_they_are_said_to_be(fitted):
+    adatas = fitted.adatas
+    scores = score_domains(adatas, "domain", fitted.pretrained.domains).set_index(["slice", "method"])["ari"]
+    encoder = LogPCA(n_components=20, whiten=False).fit(list(adatas.values()))
+    pca = [encoder.transform(adata) for adata in adatas.values()]
+    means = []
+    for x, adata in zip(pca, adatas.values(), strict=True):
+        pos = adata.obsm["spatial"]
+        nearest = np.argsort(np.linalg.norm(pos[:, None] - pos, axis=2), axis=1)[:, :30]  # none tie here
+        means.append(x[nearest].mean(axis=1))
+    for method, features in ((PCA, pca), (NEIGHBOR_PCA, means)):
+        mixture = fit_mixture(np.concatenate(features), 7)
+        for (name, adata), x in zip(adatas.items(), features, strict=True):
+            expected = adjusted_rand_score(adata.obs["domain"], mixture.predict(x))
+            assert scores[name, method] == pytest.approx(expected, abs=0.02), method
