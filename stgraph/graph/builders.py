@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from stgraph.errors import InputError
+from stgraph.graph.edges import edges_to_csr
 
 _TIE = 1e-9
 """Distances closer than this, relatively, are equal: a rigid motion changes less."""
@@ -136,36 +137,3 @@ class Radius:
         """Edges of the cells at ``pos``; see `GraphBuilder`."""
         pairs = cKDTree(pos).query_pairs(self.radius, output_type="ndarray")
         return edges_to_csr(pos, pairs[:, 0], pairs[:, 1], symmetric=True)
-
-
-def edges_to_csr(
-    pos: NDArray[np.float64], row: NDArray[np.intp], col: NDArray[np.intp], *, symmetric: bool
-) -> sp.csr_matrix:
-    """Edge list to CSR of lengths, without self-loops or repeated edges.
-
-    Parameters
-    ----------
-    pos
-        (N, 2) positions.
-    row, col
-        (E,) the cell and its neighbour.
-    symmetric
-        Add the reverse of every edge.
-
-    Returns
-    -------
-    csr_matrix
-        (N, N) lengths in the unit of ``pos``; explicit zeros are kept, as scipy's own
-        conversions would not promise.
-    """
-    n = len(pos)
-    row, col = row.astype(np.int64), col.astype(np.int64)
-    if symmetric:
-        row, col = np.concatenate([row, col]), np.concatenate([col, row])
-    edge = np.unique((row * n + col)[row != col])
-    row, col = edge // n, edge % n
-    index = np.int32 if max(n, len(edge)) < np.iinfo(np.int32).max else np.int64
-    indptr = np.zeros(n + 1, dtype=index)
-    np.cumsum(np.bincount(row, minlength=n), out=indptr[1:])
-    length = np.linalg.norm(pos[row] - pos[col], axis=1)
-    return sp.csr_matrix((length, col.astype(index), indptr), shape=(n, n))

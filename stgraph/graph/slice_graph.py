@@ -20,13 +20,17 @@ class VirtualCells:
     pos
         (V, 2) float64, mean position of the members.
     num_cells
-        (V,) int64, number of members.
+        (V,) int64, number of cells in it.
+    parent
+        Virtual cells of these virtual cells, a coarser level: its ``membership`` is (V,),
+        its ``num_cells`` counts cells all the same. None if this level is the coarsest.
     """
 
     membership: NDArray[np.int64]
     x: NDArray[np.float32]
     pos: NDArray[np.float64]
     num_cells: NDArray[np.int64]
+    parent: "VirtualCells | None" = None
 
     def __len__(self) -> int:
         return len(self.num_cells)
