@@ -13,6 +13,8 @@ _HOME = {
     "read": "stgraph.io.read",
     "synthetic_tissue": "stgraph.io.synthetic",
     "build_graph": "stgraph.graph.build",
+    "build_graphs": "stgraph.graph.build",
+    "spatial_neighbors": "stgraph.graph.neighbors",
     "fit": "stgraph.tasks.fit",
     "embed": "stgraph.tasks.embed",
     "from_pretrained": "stgraph.tasks.pretrained",
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from stgraph.errors import InputError as InputError
     from stgraph.errors import StgraphError as StgraphError
     from stgraph.graph.build import build_graph as build_graph
+    from stgraph.graph.build import build_graphs as build_graphs
+    from stgraph.graph.neighbors import spatial_neighbors as spatial_neighbors
     from stgraph.io.read import read as read
     from stgraph.io.synthetic import synthetic_tissue as synthetic_tissue
     from stgraph.tasks.embed import embed as embed

@@ -1,25 +1,26 @@
-"""From an AnnData of one slice to its `SliceGraph`."""
+"""From AnnData to the `SliceGraph` of each slice."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from stgraph import _keys
-from stgraph._config import to_config
 from stgraph.errors import InputError, StgraphWarning
 from stgraph.graph.builders import KNN, GraphBuilder
+from stgraph.graph.features import cells_and_features
 from stgraph.graph.slice_graph import SliceGraph
+from stgraph.graph.spacing import nearest_distances, warn_of_unit
 from stgraph.graph.virtual_cells import JointLeiden, VirtualCellBuilder
 from stgraph.io.read import ensure_canonical
+from stgraph.io.slices import assign_slices, split_slices
 from stgraph.preprocess.encoder import LogPCA
 
 _DEFAULT_BUILDER = KNN()
 _DEFAULT_VIRTUAL = JointLeiden()
-
 
 _MANY_ISOLATED = 0.05
 """Share of cells without a neighbour from which on it is said."""
@@ -47,7 +48,7 @@ def build_graph(
         Key of ``obsm`` with the features of the cells.
     features
         (N, C) features, instead of ``use_rep``. With neither, the light cell encoder
-        `LogPCA` is fitted to the slice.
+        `LogPCA` is fitted to the slice; with either, ``X`` need not hold counts.
 
     Returns
     -------
@@ -60,6 +61,11 @@ def build_graph(
         If the slice cannot be used, holds several sections, is too small for the
         builder, or has no known unit where the builder needs microns.
 
+    See Also
+    --------
+    build_graphs : several slices at once.
+    stgraph.graph.slots.read_slots : a graph that squidpy made.
+
     Examples
     --------
     >>> import stgraph
@@ -67,9 +73,73 @@ def build_graph(
     >>> len(graph), graph.unit
     (300, 'um')
     """
-    adata = ensure_canonical(adata)
-    x = _features(adata, use_rep, features)
-    return graph_of(adata, x, builder=builder, virtual_cells=virtual_cells)
+    cells, x = cells_and_features(adata, use_rep=use_rep, features=features)
+    return graph_of(cells, x, builder=builder, virtual_cells=virtual_cells)
+
+
+def build_graphs(
+    slices: AnnData | Sequence[AnnData],
+    *,
+    slice_key: str | None = None,
+    builder: GraphBuilder = _DEFAULT_BUILDER,
+    virtual_cells: VirtualCellBuilder | None = _DEFAULT_VIRTUAL,
+    use_rep: str | None = None,
+) -> dict[str, SliceGraph]:
+    """Build the graph of each tissue section; no edge crosses from one to another.
+
+    Parameters
+    ----------
+    slices
+        One AnnData or several, each with one section or several. They are not changed.
+    slice_key
+        Column of ``obs`` that names the section of a cell, if the files do not tell.
+    builder, virtual_cells
+        As in `build_graph`.
+    use_rep
+        Key of ``obsm`` with the features of the cells. Without it, `LogPCA` is fitted to
+        all slices together.
+
+    Returns
+    -------
+    dict
+        Name of the slice to its graph, in the order of the input.
+
+    Raises
+    ------
+    InputError
+        As `build_graph`, and if two slices share a name.
+
+    Examples
+    --------
+    >>> import stgraph
+    >>> from stgraph.graph.build import build_graphs
+    >>> graphs = build_graphs(stgraph.synthetic_tissue(n_cells=200, n_genes=60, n_slices=2))
+    >>> {name: len(graph) for name, graph in graphs.items()}
+    {'synthetic_0': 200, 'synthetic_1': 200}
+    """
+    given = [slices] if isinstance(slices, AnnData) else list(slices)
+    if use_rep is None:
+        checked = [ensure_canonical(adata, name=f"slice_{i}") for i, adata in enumerate(given)]
+    else:
+        checked = []
+        for i, adata in enumerate(given):
+            cells, x = cells_and_features(adata, use_rep=use_rep, name=f"slice_{i}")
+            cells.obsm[use_rep] = x
+            checked.append(cells)
+    if slice_key is not None:
+        for i, adata in enumerate(checked):
+            assign_slices(adata, f"slice_{i}", slice_key)
+    named = split_slices(checked)
+    encoder = LogPCA().fit(list(named.values())) if use_rep is None else None
+    return {
+        name: graph_of(
+            adata,
+            adata.obsm[use_rep] if encoder is None else encoder.transform(adata),
+            builder=builder,
+            virtual_cells=virtual_cells,
+        )
+        for name, adata in named.items()
+    }
 
 
 def graph_of(
@@ -95,89 +165,115 @@ def graph_of(
     SliceGraph
         N cells, their edges, V virtual cells.
     """
-    slice_id = _single_slice(adata)
+    slice_id = single_slice(adata)
     pos = np.asarray(adata.obsm[_keys.SPATIAL], dtype=np.float64)
     unit = str(adata.uns[_keys.STGRAPH][_keys.UNIT])
-    if builder.in_microns and unit != "um":
+    near = build_edges(pos, builder, slice_id, in_microns=unit == "um")
+    return assemble(slice_id, x, pos, near, unit=unit, virtual_cells=virtual_cells)
+
+
+def build_edges(pos: NDArray[np.float64], builder: GraphBuilder, slice_id: str, *, in_microns: bool) -> sp.csr_matrix:
+    """Run a builder on the positions of one slice, with errors that name the slice.
+
+    Parameters
+    ----------
+    pos
+        (N, 2) positions.
+    builder
+        Who is whose neighbour.
+    slice_id
+        Name of the slice.
+    in_microns
+        Whether ``pos`` is known to be in microns.
+
+    Returns
+    -------
+    csr_matrix
+        (N, N) edge lengths in the unit of ``pos``.
+
+    Raises
+    ------
+    InputError
+        If the builder needs microns and there are none, or the slice is too small for it.
+    """
+    if builder.in_microns and not in_microns:
         raise InputError(
             f"{slice_id}: {type(builder).__name__} counts in microns, but the unit of the coordinates is unknown: "
             "give --um-per-unit (um_per_unit=), or use k nearest neighbours."
         )
     try:
-        near = builder(pos)
-        spacing = median_spacing(pos)
+        return builder(pos)
     except InputError as error:
         raise InputError(f"{slice_id}: {error}") from error
-    if unit == "um" and not 1 <= spacing <= 200:
-        warnings.warn(
-            f"{slice_id}: the median distance to the nearest neighbour is {spacing:.3g} microns, outside 1 to 200; "
-            "is the unit right (--um-per-unit)?",
-            StgraphWarning,
-            stacklevel=2,
-        )
+
+
+def assemble(
+    slice_id: str,
+    x: NDArray[np.floating],
+    pos: NDArray[np.float64],
+    near: sp.csr_matrix,
+    *,
+    unit: str,
+    virtual_cells: VirtualCellBuilder | None,
+) -> SliceGraph:
+    """Put cells and edges together, and look at them.
+
+    Parameters
+    ----------
+    slice_id
+        Name of the slice.
+    x, pos
+        (N, C) features and (N, 2) positions.
+    near
+        (N, N) edge lengths.
+    unit
+        Of ``pos`` and ``near``: ``"um"`` or ``"unknown"``.
+    virtual_cells
+        How cells are grouped into supernodes; None for none.
+
+    Returns
+    -------
+    SliceGraph
+        N cells, their edges, V virtual cells.
+
+    Raises
+    ------
+    InputError
+        If no cell has a neighbour, or all lie at one point.
+
+    Warns
+    -----
+    StgraphWarning
+        If the unit looks wrong, or many cells have no neighbour.
+    """
+    try:
+        nearest = nearest_distances(pos)
+    except InputError as error:
+        raise InputError(f"{slice_id}: {error}") from error
+    if unit == "um":
+        warn_of_unit(nearest, slice_id)
+    spacing = float(np.median(nearest))
     _check_edges(near, slice_id, spacing, unit)
-    virtual = None if virtual_cells is None else virtual_cells(x, pos)
     return SliceGraph(
         slice_id=slice_id,
         x=np.ascontiguousarray(x, dtype=np.float32),
         pos=pos,
         near=near,
-        virtual=virtual,
+        virtual=None if virtual_cells is None else virtual_cells(x, pos),
         spacing=spacing,
         unit=unit,
     )
 
 
-def median_spacing(pos: NDArray[np.float64]) -> float:
-    """Median distance of a cell to its nearest neighbour that lies elsewhere.
-
-    Parameters
-    ----------
-    pos
-        (N, 2) positions, not all the same.
-
-    Returns
-    -------
-    float
-        In the unit of ``pos``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from stgraph.graph.build import median_spacing
-    >>> median_spacing(np.array([[0.0, 0.0], [0.0, 0.0], [3.0, 0.0]]))
-    3.0
-    """
-    places = np.unique(pos, axis=0)
-    if len(places) < 2:
-        raise InputError("All cells lie at one point, so no spacing can be found.")
-    return float(np.median(cKDTree(places).query(places, k=2, workers=-1)[0][:, 1]))
-
-
-def write_slots(adata: AnnData, graph: SliceGraph, *, builder: GraphBuilder) -> None:
-    """Write the graph into squidpy's slots of ``adata``, in place.
-
-    Parameters
-    ----------
-    adata
-        The slice the graph was built from.
-    graph
-        Its graph.
-    builder
-        What built it, for the record.
-    """
-    connectivities = graph.near.copy().astype(np.float32)
-    connectivities.data[:] = 1.0
-    adata.obsp[_keys.CONNECTIVITIES] = connectivities
-    adata.obsp[_keys.DISTANCES] = graph.near
-    adata.uns[_keys.NEIGHBORS] = {
-        "connectivities_key": _keys.CONNECTIVITIES,
-        "distances_key": _keys.DISTANCES,
-        "params": to_config(builder) | {"unit": graph.unit},
-    }
-    if graph.virtual is not None:
-        adata.obs[_keys.VIRTUAL_CELL] = graph.virtual.membership.astype(str)
-        adata.obs[_keys.VIRTUAL_CELL] = adata.obs[_keys.VIRTUAL_CELL].astype("category")
+def single_slice(adata: AnnData) -> str:
+    """Name of the one slice of a canonical AnnData; `InputError` if it holds several."""
+    names = adata.obs[_keys.SLICE].astype(str).unique()
+    if len(names) != 1:
+        raise InputError(
+            f"The data hold {len(names)} slices, and a graph never crosses from one to another: "
+            "use build_graphs, or split them first with stgraph.io.slices.split_slices([adata])."
+        )
+    return str(names[0])
 
 
 def _check_edges(near: sp.csr_matrix, slice_id: str, spacing: float, unit: str) -> None:
@@ -191,25 +287,3 @@ def _check_edges(near: sp.csr_matrix, slice_id: str, spacing: float, unit: str) 
             StgraphWarning,
             stacklevel=3,
         )
-
-
-def _single_slice(adata: AnnData) -> str:
-    names = adata.obs[_keys.SLICE].astype(str).unique()
-    if len(names) != 1:
-        raise InputError(
-            f"The data hold {len(names)} slices, and a graph never crosses from one to another: "
-            "split them first with stgraph.io.slices.split_slices([adata])."
-        )
-    return str(names[0])
-
-
-def _features(adata: AnnData, use_rep: str | None, features: NDArray[np.floating] | None) -> NDArray[np.floating]:
-    if features is None and use_rep is None:
-        return LogPCA().fit([adata]).transform(adata)
-    if features is None:
-        if use_rep not in adata.obsm:
-            raise InputError(f"There is no obsm['{use_rep}'] with features; obsm has: {', '.join(adata.obsm)}.")
-        features = np.asarray(adata.obsm[use_rep])
-    if features.ndim != 2 or len(features) != adata.n_obs or not np.isfinite(features).all():
-        raise InputError(f"Features must be finite, of shape ({adata.n_obs}, C), not {features.shape}.")
-    return features

@@ -1,6 +1,7 @@
 """The graph of one tissue section, in numpy and scipy."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -57,6 +58,9 @@ class SliceGraph:
         length models count in, so that they read slices of any unit and platform.
     unit
         Unit of ``pos``, ``near`` and ``spacing``: ``"um"`` or ``"unknown"``.
+    origin
+        (2,) float64, a point near the cells that float32 positions are counted from;
+        None for their mean (see `centre`).
     """
 
     slice_id: str
@@ -66,6 +70,15 @@ class SliceGraph:
     virtual: VirtualCells | None
     spacing: float
     unit: str
+    origin: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.pos)
+
+    @cached_property
+    def centre(self) -> NDArray[np.float64]:
+        """(2,) float64: `origin`, or the mean position, found once."""
+        if self.origin is not None:
+            return self.origin
+        # As a float32, so that adding it to a float32 and taking it away again changes nothing.
+        return self.pos.mean(axis=0).astype(np.float32).astype(np.float64)

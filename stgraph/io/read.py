@@ -176,6 +176,59 @@ def ensure_canonical(adata: AnnData, *, name: str = "slice") -> AnnData:
     return out
 
 
+def canonical_cells(adata: AnnData, *, name: str = "slice", um_per_unit: float | None = None) -> AnnData:
+    """Positions, unit and slices of an AnnData, checked, whatever its ``X`` holds.
+
+    For work that needs no counts: graphs of cells whose features are at hand.
+
+    Parameters
+    ----------
+    adata
+        Cells with ``obsm["spatial"]``; it is not changed.
+    name
+        What to call it, and its slice if nobody has named it.
+    um_per_unit
+        As in `read`.
+
+    Returns
+    -------
+    AnnData
+        Without ``X`` and genes: ``obs`` with ``slice_id``, ``obsm`` with canonical
+        positions in ``"spatial"``, and ``uns["stgraph"]``, as from `canonicalize`.
+
+    Raises
+    ------
+    InputError
+        If the positions cannot be used.
+
+    Examples
+    --------
+    >>> import stgraph
+    >>> from stgraph.io.read import canonical_cells
+    >>> cells = canonical_cells(stgraph.synthetic_tissue(n_cells=100, n_genes=60)[0])
+    >>> cells.shape, cells.obsm["spatial"].shape
+    ((100, 0), (100, 2))
+    """
+    record = adata.uns.get(_keys.STGRAPH)
+    known = isinstance(record, Mapping) and _keys.UNIT in record and _keys.SLICE in adata.obs
+    if adata.n_obs < 2:
+        raise InputError(f"{name}: it has {adata.n_obs} cells, and a graph needs neighbours.")
+    obs = adata.obs.copy()
+    obs.index = [str(i) for i in range(adata.n_obs)]  # names may repeat, and nothing is looked up by them here
+    out = AnnData(obs=obs)
+    for key in ("spatial", _keys.STGRAPH):
+        if key in adata.uns:
+            out.uns[key] = adata.uns[key]
+    out.obsm[_keys.SPATIAL] = canonical_positions(adata, name)
+    out.uns[_keys.STGRAPH] = dict(record) if isinstance(record, Mapping) else {}
+    with warnings.catch_warnings():
+        if known:  # that the unit is unknown was said when it was read
+            warnings.simplefilter("ignore", StgraphWarning)
+        to_microns(out, name, um_per_unit)
+        assign_slices(out, name)
+    return out
+
+
 def _query(adata: AnnData, query: str, name: str) -> AnnData:
     try:
         kept = adata.obs.index.isin(adata.obs.query(query).index)

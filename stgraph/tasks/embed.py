@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from stgraph import _keys
 from stgraph._version import __version__
-from stgraph.graph.build import write_slots
 from stgraph.graph.slice_graph import SliceGraph
+from stgraph.graph.slots import write_slots
 from stgraph.io.read import ensure_canonical
 from stgraph.io.slices import split_slices
 from stgraph.tasks.pretrained import Pretrained, from_pretrained

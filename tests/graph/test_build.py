@@ -9,8 +9,9 @@ from hypothesis.extra.numpy import arrays
 
 import stgraph
 from stgraph.errors import InputError, StgraphWarning
-from stgraph.graph.build import median_spacing, write_slots
 from stgraph.graph.builders import KNN, Radius
+from stgraph.graph.slots import write_slots
+from stgraph.graph.spacing import median_spacing
 from stgraph.preprocess.encoder import LogPCA
 
 

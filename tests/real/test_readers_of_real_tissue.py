@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 import stgraph
 from stgraph.errors import StgraphWarning
-from stgraph.graph.build import median_spacing
+from stgraph.graph.spacing import median_spacing
 from stgraph.io.slices import split_slices
 from stgraph.preprocess.encoder import LogPCA
 
