@@ -20,6 +20,10 @@ class CheckpointError(StgraphError):
     """A model directory cannot be used: missing, damaged, or of another version."""
 
 
+class StoreError(StgraphError):
+    """A corpus of shards cannot be used: missing, unfinished, damaged, or of another version."""
+
+
 class TrainingError(StgraphError):
     """Training cannot go on: the loss is no longer finite."""
 

@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 import stgraph
+from stgraph.cli.corpus import corpus_app
 from stgraph.cli.notes import spoken
-from stgraph.errors import InputError, StgraphError
+from stgraph.cli.options import Keep, Layer, Overwrite, Seed, Settings, SliceKey, Slices, UmPerUnit, units_by_file
+from stgraph.errors import StgraphError
 
 app = typer.Typer(
     name="stgraph",
@@ -20,6 +22,7 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(corpus_app, name="corpus")
 
 
 class Device(StrEnum):
@@ -30,29 +33,6 @@ class Device(StrEnum):
     gpu = "gpu"
 
 
-Slices = Annotated[
-    list[Path], typer.Argument(metavar="SLICE.h5ad...", help="Slices: h5ad files with raw counts and obsm['spatial'].")
-]
-UmPerUnit = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--um-per-unit",
-        metavar="UM | NAME=UM",
-        help="Microns per unit of the coordinates: of all files, or of the file NAME.h5ad. May be repeated.",
-    ),
-]
-SliceKey = Annotated[
-    str | None,
-    typer.Option(help="Column of obs that tells the sections of a file apart.", show_default=False),
-]
-Layer = Annotated[str | None, typer.Option(help="Layer with the raw counts, if X has others.", show_default=False)]
-Keep = Annotated[
-    str | None,
-    typer.Option(
-        metavar="QUERY", help="Use only cells for which this pandas query over obs holds.", show_default=False
-    ),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at --out, once the new is complete.")]
 ScoreAgainst = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="Score the domains against this column of obs, beside simple methods."),
@@ -62,15 +42,6 @@ NDomains = Annotated[
 ]
 Steps = Annotated[
     int | None, typer.Option(min=1, help="Training steps, if not those of configs/trainer.", show_default=False)
-]
-Seed = Annotated[int, typer.Option(min=0, help="The one seed of the run.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Change a setting, as in graph=radius, graph.radius=30, model.num_layers=3. May be repeated.",
-    ),
 ]
 
 
@@ -112,7 +83,9 @@ def fit(
     )
     with spoken() as notes:
         run_fit(
-            lambda: read_slices(slices, _units(um_per_unit, slices), slice_key=slice_key, layer=layer, keep=keep),
+            lambda: read_slices(
+                slices, units_by_file(um_per_unit, slices), slice_key=slice_key, layer=layer, keep=keep
+            ),
             options,
             notes,
         )
@@ -141,7 +114,7 @@ def embed(
             slice_file,
             model,
             out,
-            um_per_unit=_units(um_per_unit, [slice_file]).get(slice_file.stem),
+            um_per_unit=units_by_file(um_per_unit, [slice_file]).get(slice_file.stem),
             slice_key=slice_key,
             layer=layer,
             keep=keep,
@@ -205,22 +178,6 @@ def _overrides(
     overrides += [] if n_domains is None else [f"domains.n_domains={n_domains}"]
     overrides += [] if steps is None else [f"trainer.max_steps={steps}"]
     return [*overrides, *(settings or [])]
-
-
-def _units(values: list[str] | None, files: list[Path]) -> dict[str, float]:
-    """Microns per unit by file name without suffix."""
-    units: dict[str, float] = {}
-    names = [file.stem for file in files]
-    for value in values or []:
-        name, _, number = value.rpartition("=")
-        try:
-            um = float(number)
-        except ValueError:
-            raise InputError(f"--um-per-unit takes a number or NAME=NUMBER, not '{value}'.") from None
-        if name and name not in names:
-            raise InputError(f"--um-per-unit {value}: no slice file is called '{name}'; there are: {', '.join(names)}.")
-        units |= {name: um} if name else {n: um for n in names if n not in units}
-    return units
 
 
 if __name__ == "__main__":

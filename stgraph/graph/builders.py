@@ -5,27 +5,29 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 import scipy.sparse as sp
+from numba import njit
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from stgraph.errors import InputError
-from stgraph.graph.edges import edges_to_csr
+from stgraph.graph.edges import groups_to_csr, index_dtype
+from stgraph.graph.mean_degree import radius_for_mean_degree
+from stgraph.graph.nearest import TIE, nearest_with_ties
+from stgraph.graph.search import KDTreeSearch, NeighborSearch
+from stgraph.graph.spatial_order import checked_positions, spatial_order
 
-_TIE = 1e-9
-"""Distances closer than this, relatively, are equal: a rigid motion changes less."""
+_DEFAULT_SEARCH = KDTreeSearch()
 
 
 class GraphBuilder(Protocol):
-    """Turns the positions of one slice into its edges.
+    """Turns the positions of one slice into its edges."""
 
-    Attributes
-    ----------
-    in_microns
-        Whether the parameters are lengths in microns, so that a slice of unknown unit
-        cannot be used.
-    """
+    @property
+    def in_microns(self) -> bool:
+        """Whether the parameters are lengths in microns, so that a slice of unknown unit cannot be used.
 
-    in_microns: ClassVar[bool]
+        A plain attribute, of the class or of the object, will do.
+        """
+        ...
 
     def __call__(self, pos: NDArray[np.float64]) -> sp.csr_matrix:
         """Edges of the cells at ``pos``.
@@ -59,6 +61,14 @@ class KNN:
         Neighbours of a cell, itself not counted.
     symmetric
         Add the reverse of every edge; cells in a dense place then have more neighbours.
+        Without, row i holds the nearest of cell i only.
+    search
+        Who proposes candidates. The graph does not depend on it.
+
+    Raises
+    ------
+    InputError
+        If there are not more than ``n_neighbors`` cells, or one has no place.
 
     Examples
     --------
@@ -72,6 +82,7 @@ class KNN:
 
     n_neighbors: int = 18
     symmetric: bool = True
+    search: NeighborSearch = _DEFAULT_SEARCH
 
     in_microns: ClassVar[bool] = False
 
@@ -81,31 +92,19 @@ class KNN:
 
     def __call__(self, pos: NDArray[np.float64]) -> sp.csr_matrix:
         """Edges of the cells at ``pos``; see `GraphBuilder`."""
-        n, k = len(pos), self.n_neighbors
-        if n <= k:
-            raise InputError(
-                f"The slice has {n} cells, too few for {k} neighbours each: set n_neighbors below {n} "
-                f"(graph.n_neighbors={max(n - 1, 1)}) or leave the slice out."
-            )
-        tree = cKDTree(pos)
-        # The cell itself, its k neighbours, and one more to see whether the last one ties.
-        size = min(k + 2, n)
-        distance, neighbor = tree.query(pos, k=size, workers=-1)
-        own = neighbor == np.arange(n)[:, None]
-        # Among many coincident cells the cell itself may be missing: then the farthest is dropped.
-        own[~own.any(axis=1), -1] = True
-        others = size - 1
-        distance = distance[~own].reshape(n, others)
-        neighbor = neighbor[~own].reshape(n, others)
-        reach = distance[:, k - 1] * (1 + _TIE)
-        tied = distance[:, -1] <= reach if others > k else np.zeros(n, dtype=bool)
-        row = np.repeat(np.flatnonzero(~tied), k)
-        col = neighbor[~tied, :k].ravel()
-        if tied.any():
-            found = tree.query_ball_point(pos[tied], reach[tied], workers=-1)
-            row = np.concatenate([row, np.repeat(np.flatnonzero(tied), [len(f) for f in found])])
-            col = np.concatenate([col, np.concatenate([np.asarray(f, dtype=np.intp) for f in found])])
-        return edges_to_csr(pos, row, col, symmetric=self.symmetric)
+        pos = checked_positions(pos)
+        order = spatial_order(pos)
+        pos = pos[order]
+        tables, reach = nearest_with_ties(pos, self.n_neighbors, self.search)
+        start = np.zeros(len(pos) + 1, dtype=np.int64)
+        for table in tables:
+            _count_neighbors(pos, table.rows, table.index, table.count, reach, self.symmetric, start[1:])
+        np.cumsum(start, out=start)
+        neighbors = np.empty(start[-1], dtype=index_dtype(len(pos)))
+        place = start[:-1].copy()
+        for table in tables:
+            _fill_neighbors(pos, table.rows, table.index, table.count, reach, self.symmetric, place, neighbors)
+        return groups_to_csr(pos, start, neighbors, order=order)
 
 
 @dataclass(frozen=True)
@@ -115,17 +114,21 @@ class Radius:
     Parameters
     ----------
     radius
-        Largest length of an edge, microns.
+        Largest length of an edge, microns. Cells exactly as far as this, up to rounding,
+        are neighbours.
+    search
+        Who proposes candidates. The graph does not depend on it.
 
     Examples
     --------
     >>> import numpy as np
     >>> from stgraph.graph.builders import Radius
-    >>> Radius(radius=2.0)(np.array([[0.0, 0.0], [1.0, 0.0], [3.5, 0.0]])).nnz
-    2
+    >>> Radius(radius=2.5)(np.array([[0.0, 0.0], [1.0, 0.0], [3.5, 0.0]])).nnz
+    4
     """
 
     radius: float = 50.0
+    search: NeighborSearch = _DEFAULT_SEARCH
 
     in_microns: ClassVar[bool] = True
 
@@ -135,5 +138,87 @@ class Radius:
 
     def __call__(self, pos: NDArray[np.float64]) -> sp.csr_matrix:
         """Edges of the cells at ``pos``; see `GraphBuilder`."""
-        pairs = cKDTree(pos).query_pairs(self.radius, output_type="ndarray")
-        return edges_to_csr(pos, pairs[:, 0], pairs[:, 1], symmetric=True)
+        return _within(pos, self.radius, self.search)
+
+
+@dataclass(frozen=True)
+class RadiusByDegree:
+    """All cells within a radius that is chosen for each slice by the mean number of neighbours.
+
+    So slices of any density, unit and platform get graphs that are equally dense. See
+    `radius_for_mean_degree` for the radius itself.
+
+    Parameters
+    ----------
+    mean_degree
+        Mean number of neighbours of a cell, come as near to as the cells allow: on an
+        array only some numbers can be had.
+    search
+        Who proposes candidates. The graph does not depend on it.
+
+    Raises
+    ------
+    InputError
+        If there are not more than ``mean_degree`` cells, or one has no place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stgraph.graph.builders import RadiusByDegree
+    >>> pos = np.random.default_rng(0).random((500, 2))
+    >>> float(RadiusByDegree(mean_degree=8)(pos).nnz / 500)
+    8.0
+    """
+
+    mean_degree: float = 15.0
+    search: NeighborSearch = _DEFAULT_SEARCH
+
+    in_microns: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.mean_degree) and self.mean_degree > 0):
+            raise InputError(f"RadiusByDegree needs a positive mean_degree, not {self.mean_degree}.")
+
+    def __call__(self, pos: NDArray[np.float64]) -> sp.csr_matrix:
+        """Edges of the cells at ``pos``; see `GraphBuilder`."""
+        return _within(pos, radius_for_mean_degree(pos, self.mean_degree), self.search)
+
+
+def _within(pos: NDArray[np.float64], radius: float, search: NeighborSearch) -> sp.csr_matrix:
+    pos = checked_positions(pos)
+    order = spatial_order(pos)
+    pos = pos[order]
+    # Searched a little farther than kept, for a search may round otherwise than the lengths of edges.
+    start, neighbors = search.within(pos, radius * (1 + 2 * TIE))
+    return groups_to_csr(pos, start, neighbors, longest=radius * (1 + TIE), order=order)
+
+
+@njit(cache=True, nogil=True)
+def _is_mutual(pos, i, j, reach):  # type: ignore[no-untyped-def]
+    """Whether cell j, too, counts cell i among its nearest."""
+    dx, dy = pos[i, 0] - pos[j, 0], pos[i, 1] - pos[j, 1]
+    return np.sqrt(dx * dx + dy * dy) <= reach[j]
+
+
+@njit(cache=True, nogil=True)
+def _count_neighbors(pos, rows, index, count, reach, symmetric, degree):  # type: ignore[no-untyped-def]
+    for m in range(len(rows)):
+        i = rows[m]
+        degree[i] += count[m]
+        if symmetric:
+            for e in range(count[m]):
+                if not _is_mutual(pos, i, index[m, e], reach):
+                    degree[index[m, e]] += 1
+
+
+@njit(cache=True, nogil=True)
+def _fill_neighbors(pos, rows, index, count, reach, symmetric, place, neighbors):  # type: ignore[no-untyped-def]
+    for m in range(len(rows)):
+        i = rows[m]
+        for e in range(count[m]):
+            j = index[m, e]
+            neighbors[place[i]] = j
+            place[i] += 1
+            if symmetric and not _is_mutual(pos, i, j, reach):
+                neighbors[place[j]] = i
+                place[j] += 1

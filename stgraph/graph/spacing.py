@@ -84,11 +84,11 @@ def warn_of_unit(nearest: NDArray[np.float64], slice_id: str) -> None:
     StgraphWarning
         If the mean distance to the nearest neighbour lies outside 1 to 200 microns.
     """
-    mean = float(nearest.mean())
+    mean, median = float(nearest.mean()), float(np.median(nearest))
     if not LEAST_UM <= mean <= LARGEST_UM:
         warnings.warn(
-            f"{slice_id}: the mean distance to the nearest neighbour is {mean:.3g} microns (the median "
-            f"{float(np.median(nearest)):.3g}), outside {LEAST_UM:g} to {LARGEST_UM:g}; is the unit right (--um-per-unit)?",
+            f"{slice_id}: the mean distance to the nearest neighbour is {mean:.3g} microns (the median {median:.3g}), "
+            f"outside {LEAST_UM:g} to {LARGEST_UM:g}; is the unit right (--um-per-unit)?",
             StgraphWarning,
             stacklevel=3,
         )

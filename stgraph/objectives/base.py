@@ -83,28 +83,3 @@ class WeightedSum:
         losses = {objective.name: objective.loss(model, output, batch) for objective in self.objectives}
         total = sum(objective.weight * losses[objective.name] for objective in self.objectives)
         return {"loss": torch.as_tensor(total), **losses}
-
-
-def choose_cells(owned: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """Choose a share of the owned cells, at least one.
-
-    Parameters
-    ----------
-    owned
-        (N,) bool, which cells may be chosen.
-    rate
-        Share of them.
-    generator
-        On the CPU.
-
-    Returns
-    -------
-    Tensor
-        (N,) bool on the device of ``owned``.
-    """
-    candidates = owned.cpu().nonzero()[:, 0]
-    count = min(len(candidates), max(1, round(rate * len(candidates))))
-    chosen = candidates[torch.randperm(len(candidates), generator=generator)[:count]]
-    out = torch.zeros(len(owned), dtype=torch.bool)
-    out[chosen] = True
-    return out.to(owned.device)

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from stgraph.data.convert import NEAR, TO_CELL, TO_VIRTUAL
+from stgraph.data.choice import choose_cells
+from stgraph.data.edge_types import AT_CELLS, NEAR
+from stgraph.data.lengths import measure_, spacing_of
 from stgraph.models.base import CellGraphModel, ModelOutput
-from stgraph.objectives.base import choose_cells
 
 
 @dataclass(frozen=True)
@@ -47,24 +48,19 @@ class DistanceRecovery:
         cell = batch["cell"]
         moved = choose_cells(cell.owned, self.move_rate, generator)
         noise = torch.randn(cell.num_nodes, 2, generator=generator).to(cell.pos) * self.jitter
-        spacing = batch.spacing if "batch" not in cell else batch.spacing[cell.batch]
         cell.moved = moved
-        cell.pos = cell.pos + torch.where(moved[:, None], noise * spacing[:, None], 0.0)
+        cell.pos = cell.pos + torch.where(moved[:, None], noise * spacing_of(batch)[:, None], 0.0)
         batch[NEAR].true_length = batch[NEAR].edge_attr[:, 0]
-        for edge_type in (NEAR, TO_CELL, TO_VIRTUAL):
-            source, target = batch[edge_type].edge_index
-            gap = batch[edge_type[0]].pos[source] - batch[edge_type[2]].pos[target]
-            batch[edge_type].edge_attr = gap.norm(dim=1, keepdim=True)
+        measure_(batch, AT_CELLS)
         return batch
 
     def loss(self, model: CellGraphModel, output: ModelOutput, batch: HeteroData) -> Tensor:
         """Mean squared error, over the edges with a moved end, of ``log1p`` of the length in spacings."""
         cell = batch["cell"]
         source, target = batch[NEAR].edge_index
-        spacing = batch.spacing.expand(cell.num_nodes) if "batch" not in cell else batch.spacing[cell.batch]
         judged = (cell.moved[source] | cell.moved[target]).nonzero()[:, 0]
         if len(judged) == 0:
             return output.near_pair.sum() * 0.0
         # As the logarithm, in which one stray cell far from the tissue does not outweigh all others.
-        true = batch[NEAR].true_length[judged] / spacing[target[judged]]
+        true = batch[NEAR].true_length[judged] / spacing_of(batch)[target[judged]]
         return F.mse_loss(model.predict_distances(output.near_pair.index_select(0, judged)).float(), true.log1p())

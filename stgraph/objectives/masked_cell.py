@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from stgraph.data.choice import choose_cells
 from stgraph.models.base import CellGraphModel, ModelOutput
-from stgraph.objectives.base import choose_cells
 
 
 @dataclass(frozen=True)

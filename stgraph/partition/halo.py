@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
+from stgraph.errors import InputError
 from stgraph.graph.slice_graph import SliceGraph
+from stgraph.partition.cell_lookup import find_slot, make_table
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ def part_with_halo(graph: SliceGraph, cells: NDArray[np.int64], num_hops: int) -
     Part
         Both, with masks.
 
+    Raises
+    ------
+    InputError
+        As `halo`.
+
     Examples
     --------
     >>> import numpy as np, stgraph
@@ -58,7 +66,7 @@ def part_with_halo(graph: SliceGraph, cells: NDArray[np.int64], num_hops: int) -
     >>> len(part) == 1 + len(graph.near[0].indices), part.cells[part.owned].tolist()
     (True, [0])
     """
-    context = halo(graph, cells, num_hops)
+    cells, context = _reach(graph, cells, num_hops)
     together = np.concatenate([cells, context])
     order = np.argsort(together, kind="stable")
     return Part(cells=together[order], owned=order < len(cells))
@@ -66,6 +74,10 @@ def part_with_halo(graph: SliceGraph, cells: NDArray[np.int64], num_hops: int) -
 
 def halo(graph: SliceGraph, cells: NDArray[np.int64], num_hops: int) -> NDArray[np.int64]:
     """Cells within ``num_hops`` edges of a part that are not of it.
+
+    Edges are followed from a cell to those it sees (row i of ``near`` lists what cell i sees). In a
+    directed graph, so, a part with as many hops as a model has layers holds all
+    that the states of its cells depend on, and not the cells that only look at it.
 
     Parameters
     ----------
@@ -81,6 +93,11 @@ def halo(graph: SliceGraph, cells: NDArray[np.int64], num_hops: int) -> NDArray[
     ndarray
         Context cells, in increasing order.
 
+    Raises
+    ------
+    InputError
+        If a cell is none of the graph's, or ``num_hops`` is negative.
+
     Examples
     --------
     >>> import numpy as np, stgraph
@@ -89,19 +106,41 @@ def halo(graph: SliceGraph, cells: NDArray[np.int64], num_hops: int) -> NDArray[
     >>> bool((halo(graph, np.array([0]), 1) == graph.near[0].indices).all())
     True
     """
-    indptr, indices = graph.near.indptr, graph.near.indices
-    reached = frontier = np.unique(cells)
+    return _reach(graph, cells, num_hops)[1]
+
+
+def _reach(graph: SliceGraph, cells: NDArray[np.int64], num_hops: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cells of a part and of its halo, each in increasing order and once."""
+    cells = np.unique(np.asarray(cells, dtype=np.int64))
+    if num_hops < 0:
+        raise InputError(f"A halo has 0 hops or more, not {num_hops}.")
+    if len(cells) and not (cells[0] >= 0 and cells[-1] < len(graph)):
+        raise InputError(f"A part of a slice of {len(graph)} cells has cells 0 to {len(graph) - 1}, not {cells}.")
+    reached = cells
+    frontier = 0
     for _ in range(num_hops):
-        # Not graph.near[frontier]: that would copy the lengths too. Nothing here costs more than the part.
-        near = _rows(indptr, indices, frontier)
-        frontier = np.setdiff1d(near, reached)
-        reached = np.union1d(reached, frontier)
-    return np.setdiff1d(reached, cells).astype(np.int64)
+        wider = _hop(graph.near.indptr, graph.near.indices, reached, frontier)
+        frontier, reached = len(reached), wider
+    return cells, np.sort(reached[len(cells) :])
 
 
-def _rows(indptr: NDArray[np.integer], indices: NDArray[np.integer], rows: NDArray[np.int64]) -> NDArray[np.integer]:
-    """Column indices of some rows of a CSR matrix, one row after the other."""
-    begin = indptr[rows].astype(np.int64)
-    size = indptr[rows + 1] - begin
-    first = np.cumsum(size) - size
-    return indices[np.repeat(begin - first, size) + np.arange(size.sum())]
+@njit(cache=True, nogil=True)
+def _hop(indptr, indices, reached, frontier):  # type: ignore[no-untyped-def]
+    """Append the cells seen from those at ``frontier`` and after, each once."""
+    bound = len(reached)
+    for cell in reached[frontier:]:
+        bound += indptr[cell + 1] - indptr[cell]
+    keys, _ = make_table(bound)
+    wider = np.empty(bound, dtype=np.int64)
+    wider[: len(reached)] = reached
+    for cell in reached:
+        keys[find_slot(keys, cell)] = cell
+    size = len(reached)
+    for cell in reached[frontier:]:
+        for edge in range(indptr[cell], indptr[cell + 1]):
+            slot = find_slot(keys, indices[edge])
+            if keys[slot] < 0:
+                keys[slot] = indices[edge]
+                wider[size] = indices[edge]
+                size += 1
+    return wider[:size].copy()

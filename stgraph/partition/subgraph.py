@@ -5,6 +5,8 @@ import scipy.sparse as sp
 from numba import njit
 from numpy.typing import NDArray
 
+from stgraph.partition.cell_lookup import find_slot, make_table
+
 
 def induced(near: sp.csr_matrix, cells: NDArray[np.int64]) -> sp.csr_matrix:
     """Subgraph on ``cells``, at a cost that depends on them and not on the slice.
@@ -36,25 +38,24 @@ def induced(near: sp.csr_matrix, cells: NDArray[np.int64]) -> sp.csr_matrix:
     return sp.csr_matrix((data, indices, indptr), shape=(len(cells), len(cells)))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
+@njit(cache=True, nogil=True)
 def _induced(indptr, indices, data, cells):  # type: ignore[no-untyped-def]
-    n = len(cells)
+    keys, places = make_table(len(cells))
     bound = 0
-    for cell in cells:
-        bound += indptr[cell + 1] - indptr[cell]
-    new_indptr = np.zeros(n + 1, dtype=np.int32)
+    for i in range(len(cells)):
+        slot = find_slot(keys, cells[i])
+        keys[slot] = cells[i]
+        places[slot] = i
+        bound += indptr[cells[i] + 1] - indptr[cells[i]]
+    new_indptr = np.zeros(len(cells) + 1, dtype=np.int32)
     new_indices = np.empty(bound, dtype=np.int32)
     new_data = np.empty(bound, dtype=data.dtype)
-    first, last = (cells[0], cells[-1]) if n else (0, -1)
-    place = np.full(last - first + 1, -1, dtype=np.int32)
-    for i in range(n):
-        place[cells[i] - first] = i
     size = 0
-    for i in range(n):
+    for i in range(len(cells)):
         for edge in range(indptr[cells[i]], indptr[cells[i] + 1]):
-            other = indices[edge]
-            if first <= other <= last and place[other - first] >= 0:
-                new_indices[size] = place[other - first]
+            slot = find_slot(keys, indices[edge])
+            if keys[slot] >= 0:
+                new_indices[size] = places[slot]
                 new_data[size] = data[edge]
                 size += 1
         new_indptr[i + 1] = size

@@ -13,7 +13,6 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from stgraph._config import instantiate, to_config
-from stgraph.data.convert import to_hetero_data
 from stgraph.data.parts import part_data
 from stgraph.errors import CheckpointError, InputError, TrustError
 from stgraph.graph.build import graph_of
@@ -21,7 +20,7 @@ from stgraph.graph.builders import GraphBuilder
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.graph.virtual_cells import VirtualCellBuilder
 from stgraph.models.base import CellGraphModel
-from stgraph.partition.halo import halo
+from stgraph.partition.halo import part_with_halo
 from stgraph.partition.spatial import CoordinateBisection
 from stgraph.preprocess.encoder import CellEncoder
 from stgraph.tasks.domains import DomainFinder
@@ -77,18 +76,15 @@ class Pretrained:
         ndarray
             (N, C) float32.
         """
-        data = to_hetero_data(graph)
         device = next(self.model.parameters()).device
         partition = CoordinateBisection(part_size)(graph)
-        if partition.num_parts == 1:
-            return _to_numpy(self.model.embed(data.to(device)))
         out: NDArray[np.float32] | None = None
-        for part in range(partition.num_parts):
-            owned = partition.cells(part)
-            batch = part_data(data, owned, halo(graph, owned, self.model.num_layers))
-            states = _to_numpy(self.model.embed(batch.to(device)))[batch["cell"].owned.cpu().numpy()]
+        for number in range(partition.num_parts):
+            # One part at a time: all pairs of cells and virtual cells of a large slice would not fit.
+            part = part_with_halo(graph, partition.cells(number), self.model.num_layers)
+            states = _to_numpy(self.model.embed(part_data(graph, part).to(device)))[part.owned]
             out = np.empty((len(graph), states.shape[1]), dtype=np.float32) if out is None else out
-            out[owned] = states
+            out[part.cells[part.owned]] = states
         assert out is not None
         return out
 

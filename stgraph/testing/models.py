@@ -12,13 +12,14 @@ from torch_geometric.data import Batch, HeteroData
 from stgraph._config import instantiate, to_config
 from stgraph.data.convert import to_hetero_data
 from stgraph.data.parts import part_data
-from stgraph.graph.build import build_graph, median_spacing
+from stgraph.graph.build import build_graph
 from stgraph.graph.builders import KNN
 from stgraph.graph.slice_graph import SliceGraph
+from stgraph.graph.spacing import median_spacing
 from stgraph.graph.virtual_cells import JointLeiden
 from stgraph.io.synthetic import synthetic_tissue
 from stgraph.models.base import CellGraphModel
-from stgraph.partition.halo import halo
+from stgraph.partition.halo import part_with_halo
 
 _TOLERANCE = 2e-5
 """Of float32 states of order one, after sums in another order."""
@@ -86,11 +87,11 @@ class CellGraphModelContract:
     def test_part_with_halo(self, model: CellGraphModel, graphs: list[SliceGraph]) -> None:
         """A part with as many hops of context as there are layers has the embeddings of the whole."""
         graph = graphs[0]
-        owned = np.argsort(graph.pos[:, 0])[:60]
-        part = part_data(to_hetero_data(graph), np.sort(owned), halo(graph, np.sort(owned), model.num_layers))
+        owned = np.sort(np.argsort(graph.pos[:, 0])[:60])
+        part = part_data(graph, part_with_halo(graph, owned, model.num_layers))
         assert part["cell"].num_nodes < len(graph)
         states = model.embed(part).numpy()[part["cell"].owned.numpy()]
-        _assert_close(_embed(model, graph)[np.sort(owned)], states)
+        _assert_close(_embed(model, graph)[owned], states)
 
     def test_masked_cells_are_hidden(self, model: CellGraphModel, graphs: list[SliceGraph]) -> None:
         """What a masked cell holds changes no state; what another holds does."""

@@ -36,7 +36,7 @@ def test_the_key_is_the_users(two):
     near = two.obsp["spatial_distances"].tocoo()
     mouse = two.obs["mouse"].to_numpy()
     assert (mouse[near.row] == mouse[near.col]).all()
-    with pytest.raises(InputError, match="no column 'cage'.*mouse"):
+    with pytest.raises(InputError, match=r"no column 'cage'.*mouse"):
         stgraph.spatial_neighbors(two, slice_key="cage")
     two.obs.loc[two.obs_names[0], "mouse"] = None
     with pytest.raises(InputError, match="1 cells have no value"):

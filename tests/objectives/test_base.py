@@ -5,7 +5,7 @@ from stgraph.data.convert import to_hetero_data
 from stgraph.errors import InputError
 from stgraph.graph.build import build_graph
 from stgraph.models.se2_transformer import SE2Transformer
-from stgraph.objectives.base import WeightedSum, choose_cells
+from stgraph.objectives.base import WeightedSum
 from stgraph.objectives.distance_recovery import DistanceRecovery
 from stgraph.objectives.masked_cell import MaskedCell
 
@@ -25,15 +25,3 @@ def test_names_must_differ():
         WeightedSum([MaskedCell(), MaskedCell()])
     with pytest.raises(InputError, match="at least one"):
         WeightedSum([])
-
-
-@pytest.mark.parametrize(("rate", "count"), [(0.5, 5), (0.001, 1), (0.99, 10)])
-def test_choose_cells(rate, count):
-    owned = torch.arange(30) % 3 == 0
-    chosen = choose_cells(owned, rate, torch.Generator().manual_seed(0))
-    assert int(chosen.sum()) == count
-    assert not chosen[~owned].any()
-
-
-def test_a_part_that_owns_nothing():
-    assert not choose_cells(torch.zeros(4, dtype=torch.bool), 0.5, torch.Generator()).any()

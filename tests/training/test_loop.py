@@ -87,7 +87,7 @@ def test_bfloat16(dataset):
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice(dataset):
-    dataset.parts[0]["cell"].x[:] = float("nan")
+    dataset.graphs[0].x[:] = float("nan")
     with pytest.raises(TrainingError, match=r"'loss' is nan at step \d+: try a smaller trainer.lr"):
         train(dataset, max_steps=30)
 
