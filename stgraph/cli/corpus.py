@@ -61,7 +61,7 @@ def build(
             out,
             executor=executor,
             builder=instantiate(config["graph"]),
-            virtual_cells=instantiate(config.get("virtual_cells")),
+            virtual_cells=instantiate(config.get("virtual_cells") or None),  # none.yaml is empty
             partitioner=instantiate(config["partition"]),
             encoder=None if rep is not None else instantiate(config["encoder"]),
             use_rep=rep,
@@ -141,7 +141,11 @@ def _bar() -> Iterator["Progress"]:
     }
     columns: tuple[Any, ...] = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     tasks: dict[str, Any] = {}
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    if not console.is_interactive:  # the log of a batch job
+        yield lambda stage, done, total: None
+        return
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
 
         def tell(stage: str, done: int, total: int) -> None:
             if stage not in tasks:

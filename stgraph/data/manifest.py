@@ -99,6 +99,8 @@ class SliceRecord:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "SliceRecord":
         """Read what `dataclasses.asdict` gave."""
+        if Path(content["slice_id"]).name != content["slice_id"]:
+            raise ValueError(f"a slice called '{content['slice_id']}'")
         return cls(**{**content, "source": Source(**content["source"])})
 
     @property
@@ -194,7 +196,7 @@ class Manifest:
             slices = [SliceRecord.from_json(record) for record in content["slices"]]
             # While slices are added, the vocabulary may have grown already.
             return cls(slices, genes[: told["count"]], content["settings"], content["files"])
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"'{folder / MANIFEST}' cannot be used ({error}): build the corpus again.") from error
 
 
@@ -214,7 +216,7 @@ def read_record(path: Path) -> SliceRecord:
     content = read_document(path)
     try:
         return SliceRecord.from_json(content)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"'{path}' is no record of this stgraph ({error}).") from error
 
 

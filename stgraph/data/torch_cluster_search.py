@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from stgraph.errors import InputError
 from stgraph.graph.edges import index_dtype
+from stgraph.graph.search import Candidates
+from stgraph.graph.spatial_order import spatial_order
 
 _MOST_ON_GPU = 100
 """Neighbours that torch-cluster's kernel for GPUs can hold."""
@@ -60,10 +62,11 @@ class TorchClusterSearch:
         index: NDArray[np.integer] = found.reshape(len(y), k).cpu().numpy().astype(index_dtype(len(pos)))
         return index
 
-    def within(self, pos: NDArray[np.float64], radius: float) -> tuple[NDArray[np.int64], NDArray[np.integer]]:
+    def within(self, pos: NDArray[np.float64], radius: float) -> Candidates:
         """All cells up to ``radius`` from each; see `stgraph.graph.search.NeighborSearch`."""
         search = _torch_cluster().radius
-        x = self._tensor(pos, self.device)
+        order = spatial_order(pos)
+        x = self._tensor(pos[order], self.device)
         # Only what is nearer than it is found there; and its square must not vanish.
         beyond = max(radius * (1 + 1e-12), 1e-150)
         rows = torch.arange(len(x), device=x.device)
@@ -78,12 +81,12 @@ class TorchClusterSearch:
             rows, cap = rows[full], min(4 * cap, len(x))
         start = np.zeros(len(x) + 1, dtype=np.int64)
         if not found:
-            return start, np.zeros(0, dtype=index_dtype(0))
+            return Candidates(order, start, np.zeros(0, dtype=index_dtype(0)))
         all_rows, neighbors = (np.concatenate(parts) for parts in zip(*found, strict=True))
         np.cumsum(np.bincount(all_rows, minlength=len(x)), out=start[1:])
         if len(found) > 1:
             neighbors = neighbors[np.argsort(all_rows, kind="stable")]
-        return start, neighbors.astype(index_dtype(len(pos)))
+        return Candidates(order, start, neighbors.astype(index_dtype(len(pos))))
 
     def _tensor(self, pos: NDArray[np.float64], device: str) -> torch.Tensor:
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():

@@ -39,7 +39,6 @@ def union(near: sp.csr_matrix, other: sp.csr_matrix) -> sp.csr_matrix:
 
 def reverse(near: sp.csr_matrix) -> NDArray[np.int64]:
     """Where the reverse of each edge is, (E,); -1 if there is none. Rows must be in order."""
-    near = in_order(near)
     return np.asarray(_reverse(near.indptr, near.indices), dtype=np.int64)
 
 
@@ -98,24 +97,36 @@ def _reverse(indptr, indices):  # type: ignore[no-untyped-def]
 def _nearest(indptr, indices, data, cap, tie):  # type: ignore[no-untyped-def]
     keep = np.ones(len(indices), dtype=np.bool_)
     n_above = 0
+    widest = 0
     for i in range(len(indptr) - 1):
-        edges = np.arange(indptr[i], indptr[i + 1])
-        edges = edges[indices[indptr[i] : indptr[i + 1]] != i]
-        if len(edges) <= cap:
+        widest = max(widest, indptr[i + 1] - indptr[i])
+    # The edges of a row, shortest first.
+    edges, length = np.empty(widest, dtype=np.int64), np.empty(widest)
+    for i in range(len(indptr) - 1):
+        size = 0
+        for edge in range(indptr[i], indptr[i + 1]):
+            if indices[edge] != i:
+                edges[size], length[size] = edge, data[edge]
+                size += 1
+        if size <= cap:
             continue
         n_above += 1
-        order = np.argsort(data[edges], kind="mergesort")
-        length = data[edges][order]
+        if size > 64:
+            order = np.argsort(length[:size])
+            edges[:size], length[:size] = edges[order], length[order]
+        else:
+            for m in range(1, size):
+                edge, reach, at = edges[m], length[m], m
+                while at > 0 and length[at - 1] > reach:
+                    edges[at], length[at] = edges[at - 1], length[at - 1]
+                    at -= 1
+                edges[at], length[at] = edge, reach
         # The run of equal lengths that the cap falls into.
-        first = cap
+        first, last = cap, cap + 1
         while first > 0 and length[first] - length[first - 1] <= tie * length[first]:
             first -= 1
-        last = cap
-        while last < len(length) and (last == first or length[last] - length[last - 1] <= tie * length[last]):
+        while last < size and length[last] - length[last - 1] <= tie * length[last]:
             last += 1
-        for edge in edges[order[last:]]:
-            keep[edge] = False
-        run = np.sort(edges[order[first:last]])
-        for edge in run[max(cap - first, 0) :]:
-            keep[edge] = False
+        keep[edges[last:size]] = False
+        keep[np.sort(edges[first:last])[cap - first :]] = False
     return keep, n_above

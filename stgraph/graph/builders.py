@@ -186,11 +186,10 @@ class RadiusByDegree:
 
 def _within(pos: NDArray[np.float64], radius: float, search: NeighborSearch) -> sp.csr_matrix:
     pos = checked_positions(pos)
-    order = spatial_order(pos)
-    pos = pos[order]
     # Searched a little farther than kept, for a search may round otherwise than the lengths of edges.
-    start, neighbors = search.within(pos, radius * (1 + 2 * TIE))
-    return groups_to_csr(pos, start, neighbors, longest=radius * (1 + TIE), order=order)
+    found = search.within(pos, radius * (1 + 2 * TIE))
+    pos = pos[found.order]
+    return groups_to_csr(pos, found.start, found.neighbors, longest=radius * (1 + TIE), order=found.order)
 
 
 @njit(cache=True, nogil=True)

@@ -248,30 +248,27 @@ def _sort_rows(first, last, pos, start, neighbors, longest, order, count):  # ty
     most = 0
     for i in range(first, last):
         most = max(most, start[i + 1] - start[i])
+    # The final index and the present one in one number: the half of what there is to move.
     key = np.empty(most, dtype=np.int64)
     for i in range(first, last):
-        begin, size = start[i], 0
-        for e in range(begin, start[i + 1]):
-            j = neighbors[e]
-            if j != i and not _length(pos, i, j) > longest:
-                neighbors[begin + size] = j
-                key[size] = order[j]
-                size += 1
-        if size <= 64:
-            for e in range(1, size):
-                j, final, at = neighbors[begin + e], key[e], e
-                while at > 0 and key[at - 1] > final:
-                    key[at], neighbors[begin + at] = key[at - 1], neighbors[begin + at - 1]
+        size = 0
+        for e in range(start[i], start[i + 1]):
+            j = np.int64(neighbors[e])
+            if j == i or _length(pos, i, j) > longest:
+                continue
+            new, at = order[j] << 32 | j, size
+            if start[i + 1] - start[i] <= 64:
+                while at > 0 and key[at - 1] > new:
+                    key[at] = key[at - 1]
                     at -= 1
-                key[at], neighbors[begin + at] = final, j
-        else:
-            by_final = np.argsort(key[:size])
-            key[:size] = key[:size][by_final]
-            neighbors[begin : begin + size] = neighbors[begin : begin + size][by_final]
+            key[at] = new
+            size += 1
+        if start[i + 1] - start[i] > 64:
+            key[:size].sort()
         kept = 0
         for e in range(size):
             if e == 0 or key[e] != key[e - 1]:
-                neighbors[begin + kept] = neighbors[begin + e]
+                neighbors[start[i] + kept] = key[e] & 0xFFFFFFFF
                 kept += 1
         count[i] = kept
 

@@ -97,9 +97,9 @@ def _upper_bound(pos: NDArray[np.float64], mean_degree: float) -> float:
 
 
 def _pair_lengths(pos: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
-    start, neighbors = within_radius(pos, radius, index_dtype(len(pos)))
+    order, start, neighbors = within_radius(pos, radius, index_dtype(len(pos)))
     length = np.empty((len(neighbors) - len(pos)) // 2)
-    return length[: _measure(pos, start, neighbors, length)]
+    return length[: _measure(pos[order], start, neighbors, length)]
 
 
 @njit(cache=True, nogil=True)

@@ -165,6 +165,7 @@ class Mutual:
 
     def __call__(self, near: sp.csr_matrix, pos: NDArray[np.float64]) -> sp.csr_matrix:
         """See `PostProcessor`."""
+        near = _edge_sets.in_order(near)
         return _edge_sets.kept(near, _edge_sets.reverse(near) >= 0)
 
 
@@ -307,6 +308,7 @@ class BridgeIsolated:
 
     def __call__(self, near: sp.csr_matrix, pos: NDArray[np.float64]) -> sp.csr_matrix:
         """See `PostProcessor`."""
+        near = _edge_sets.in_order(near)
         row = _edge_sets.rows(near)
         others = row != near.indices
         isolated = np.ones(len(pos), dtype=bool)

@@ -18,6 +18,25 @@ _BLOCK = 2**20
 """Entries of a table found at once, for the search returns twice 64 bits for each."""
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """The cells that may be near each cell, numbered as suits the search.
+
+    Attributes
+    ----------
+    order
+        (N,) int64, a permutation: the cell numbered i below is cell ``order[i]``.
+    start
+        (N + 1,) int64, where the candidates of each cell begin.
+    neighbors
+        (E,) the candidates, a new array, those of a cell in any order.
+    """
+
+    order: NDArray[np.int64]
+    start: NDArray[np.int64]
+    neighbors: NDArray[np.integer]
+
+
 class NeighborSearch(Protocol):
     """Finds cells that are near each other."""
 
@@ -43,23 +62,21 @@ class NeighborSearch(Protocol):
         """
         ...
 
-    def within(self, pos: NDArray[np.float64], radius: float) -> tuple[NDArray[np.int64], NDArray[np.integer]]:
+    def within(self, pos: NDArray[np.float64], radius: float) -> Candidates:
         """All cells not farther than ``radius`` from each cell, without a cap on their number.
 
         Parameters
         ----------
         pos
-            (N, 2) positions, best in spatial order.
+            (N, 2) positions, in any order.
         radius
             Largest distance, 0 for coincident cells, in the unit of ``pos``.
 
         Returns
         -------
-        start
-            (N + 1,) int64, where the neighbours of each cell begin.
-        neighbors
-            (E,) the cells, a new array, in any order. The cell itself and cells that are too far by a
-            rounding error may be among them.
+        Candidates
+            The cell itself and cells that are too far by a rounding error may be among
+            them.
         """
         ...
 
@@ -91,6 +108,6 @@ class KDTreeSearch:
             index[block] = tree.query(asked, k=k, workers=-1)[1].reshape(-1, k)
         return index
 
-    def within(self, pos: NDArray[np.float64], radius: float) -> tuple[NDArray[np.int64], NDArray[np.integer]]:
+    def within(self, pos: NDArray[np.float64], radius: float) -> Candidates:
         """All cells up to ``radius`` from each; see `NeighborSearch`. No tree: strips are faster here."""
-        return within_radius(pos, radius, index_dtype(len(pos)))
+        return Candidates(*within_radius(pos, radius, index_dtype(len(pos))))

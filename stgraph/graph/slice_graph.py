@@ -81,4 +81,5 @@ class SliceGraph:
         if self.origin is not None:
             return self.origin
         # As a float32, so that adding it to a float32 and taking it away again changes nothing.
-        return self.pos.mean(axis=0).astype(np.float32).astype(np.float64)
+        mean: NDArray[np.float64] = self.pos.mean(axis=0).astype(np.float32).astype(np.float64)
+        return mean

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from stgraph._config import TARGET, import_class, instantiate
+from stgraph._config import TARGET, import_class, instantiate, to_config
 from stgraph.cli.compose import compose_config, config_dir
 from stgraph.tasks.fit import DEFAULTS, fit
 
@@ -17,7 +17,8 @@ def config():
 
 
 def parameters(cls):
-    return {name: p.default for name, p in inspect.signature(cls).parameters.items() if name != "in_channels"}
+    defaults = {name: p.default for name, p in inspect.signature(cls).parameters.items() if name != "in_channels"}
+    return {name: to_config(default) for name, default in defaults.items()}
 
 
 @pytest.mark.parametrize("name", [name for name in DEFAULTS if name != "objectives"])

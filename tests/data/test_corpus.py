@@ -510,6 +510,13 @@ def test_a_damaged_manifest_is_named(files, build, out):
         verify_corpus(files[0].parent)
 
 
+def test_a_manifest_leads_nowhere_else(files, build, out):
+    build(files)
+    edit_manifest(out, lambda content: content["slices"][0].update(slice_id="../../elsewhere"))
+    with pytest.raises(StoreError, match=r"manifest\.json' cannot be used \(a slice called '\.\./"):
+        Manifest.load(out)
+
+
 def test_torch_is_not_imported(originals, tmp_path):
     code = (
         "import sys; from stgraph.data.corpus import build_corpus; from stgraph.data.verify import verify_corpus\n"

@@ -83,9 +83,9 @@ def test_no_cap_on_the_neighbours():
 
 @pytest.mark.usefixtures("_native")
 def test_no_cells():
-    start, neighbors = TorchClusterSearch().within(np.zeros((0, 2)), 1.0)
-    assert start.tolist() == [0]
-    assert len(neighbors) == 0
+    found = TorchClusterSearch().within(np.zeros((0, 2)), 1.0)
+    assert found.start.tolist() == [0]
+    assert len(found.order) == len(found.neighbors) == 0
 
 
 def test_without_the_package(monkeypatch):

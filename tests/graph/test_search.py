@@ -19,10 +19,12 @@ coordinates = st.one_of(
 )
 
 
-def groups(start, neighbors):
+def groups(order, start, neighbors):
     assert start[0] == 0
     assert start[-1] == len(neighbors)
-    return [sorted(neighbors[a:b].tolist()) for a, b in pairwise(start)]
+    np.testing.assert_array_equal(np.sort(order), np.arange(len(order)))
+    found = {i: order[neighbors[a:b]] for i, (a, b) in zip(order.tolist(), pairwise(start), strict=True)}
+    return [sorted(found[i].tolist()) for i in range(len(order))]
 
 
 @settings(deadline=None, max_examples=200)
@@ -39,17 +41,15 @@ def test_strips_find_what_brute_force_finds(pos, radius):
 
 def test_strips_in_several_threads():
     pos = np.random.default_rng(0).uniform(0, 1500, (45_000, 2))
-    start, neighbors = within_radius(pos, 12.0)
-    some = np.arange(0, len(pos), 501)
-    for i in some:
-        nearby = np.flatnonzero(np.linalg.norm(pos - pos[i], axis=1) <= 12.0)
-        np.testing.assert_array_equal(np.sort(neighbors[start[i] : start[i + 1]]), nearby)
+    found = groups(*within_radius(pos, 12.0))
+    for i in range(0, len(pos), 501):
+        assert found[i] == np.flatnonzero(np.linalg.norm(pos - pos[i], axis=1) <= 12.0).tolist()
 
 
 def test_within_is_of_the_smallest_type():
-    start, neighbors = KDTreeSearch().within(np.zeros((3, 2)), 0.0)
-    assert groups(start, neighbors) == [[0, 1, 2]] * 3
-    assert neighbors.dtype == np.int32
+    found = KDTreeSearch().within(np.zeros((3, 2)), 0.0)
+    assert groups(found.order, found.start, found.neighbors) == [[0, 1, 2]] * 3
+    assert found.neighbors.dtype == np.int32
 
 
 @pytest.mark.parametrize("k", [1, 5])
