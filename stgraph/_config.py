@@ -79,9 +79,9 @@ def to_config(obj: Any) -> Any:
     Examples
     --------
     >>> from stgraph._config import to_config
-    >>> from stgraph.graph.builders import Radius
-    >>> to_config(Radius(radius=50.0))
-    {'_target_': 'stgraph.graph.builders.Radius', 'radius': 50.0}
+    >>> from stgraph.graph.delaunay import Delaunay
+    >>> to_config(Delaunay(max_length=50.0))
+    {'_target_': 'stgraph.graph.delaunay.Delaunay', 'max_length': 50.0}
     """
     if obj is None or isinstance(obj, str | int | float | bool):
         return obj

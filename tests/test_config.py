@@ -4,7 +4,12 @@ from stgraph._config import import_class, instantiate, to_config
 from stgraph.errors import InputError
 from stgraph.graph.builders import KNN
 
-KNN_CONFIG = {"_target_": "stgraph.graph.builders.KNN", "n_neighbors": 6, "symmetric": False}
+KNN_CONFIG = {
+    "_target_": "stgraph.graph.builders.KNN",
+    "n_neighbors": 6,
+    "symmetric": False,
+    "search": {"_target_": "stgraph.graph.search.KDTreeSearch"},
+}
 
 
 def test_round_trip():

@@ -11,7 +11,7 @@ from stgraph.partition.quality import partition_quality
 from stgraph.partition.space_filling import SpaceFillingCurve
 from stgraph.partition.spatial import CoordinateBisection
 from stgraph.partition.tiles import SquareTiles
-from stgraph.plot import plot_partition
+from stgraph.plot.partition import plot_partition
 
 HERE = Path(__file__).parent
 SIZE = 150

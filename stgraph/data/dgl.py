@@ -10,7 +10,7 @@ from stgraph.data.stores import counts, split
 from stgraph.errors import InputError
 
 if TYPE_CHECKING:
-    from dgl import DGLGraph  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    from dgl import DGLGraph
 
 KEPT = "stgraph"
 """Attribute of the `DGLGraph` with what DGL has no place for: dict, see `to_dgl`."""

@@ -1,6 +1,5 @@
 """From files to shards: what the workers of a corpus build do. Nothing here imports torch."""
 
-import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,6 @@ from stgraph.data.shards import Shard, ShardContent, write_shard
 from stgraph.errors import InputError, StgraphError, StgraphWarning
 from stgraph.graph.build import graph_of
 from stgraph.graph.builders import GraphBuilder
-from stgraph.graph.slice_graph import VirtualCells
 from stgraph.graph.virtual_cells import VirtualCellBuilder
 from stgraph.io.read import read
 from stgraph.partition.base import Partitioner
@@ -32,10 +30,8 @@ from stgraph.partition.base import Partitioner
 _MOST_LABELS = 10_000
 """Different values of a label column from which on it is no label."""
 
+
 # igraph draws from one generator for all threads, so that two at once would change each other's clusters.
-_ONE_AT_A_TIME = threading.Lock()
-
-
 @dataclass(frozen=True)
 class Recipe:
     """What shapes the shards of a corpus, beside the files.
@@ -237,7 +233,7 @@ def _content(
     recipe: Recipe,
     source: Source,
 ) -> ShardContent:
-    graph = graph_of(adata, x, builder=recipe.builder, virtual_cells=_locked(recipe.virtual_cells))
+    graph = graph_of(adata, x, builder=recipe.builder, virtual_cells=recipe.virtual_cells)
     labels, categories = _labels(adata, recipe.obs_columns, name)
     counts, measured = _in_vocabulary(adata, vocabulary, name, fixed=recipe.fixed)
     return ShardContent(
@@ -323,17 +319,6 @@ def _labels(adata: AnnData, columns: Sequence[str], name: str) -> tuple[NDArray[
             )
         codes[:, number], categories[column] = texts.codes, [str(label) for label in texts.categories]
     return codes, categories
-
-
-def _locked(virtual_cells: VirtualCellBuilder | None) -> VirtualCellBuilder | None:
-    if virtual_cells is None:
-        return None
-
-    def call(x: NDArray[np.floating], pos: NDArray[np.float64]) -> VirtualCells:
-        with _ONE_AT_A_TIME:
-            return virtual_cells(x, pos)
-
-    return call
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from anndata.io import read_elem
 
 from stgraph import _keys
 from stgraph.errors import InputError
-from stgraph.io.read import _query
+from stgraph.io.read import select_cells
 from stgraph.io.slices import assign_slices
 
 Section = tuple[str, str]
@@ -96,7 +96,7 @@ def scan(path: str, look: Look) -> Scan:
         raise InputError(f"it has no features in obsm['{look.use_rep}']; obsm has: {', '.join(reps)}.")
     cells = AnnData(obs=obs)
     if look.keep is not None:
-        cells = _query(cells, look.keep, name).copy()
+        cells = select_cells(cells, look.keep, name).copy()
     if look.slice_key is None and _keys.SLICE not in cells.obs:
         sections = {name: cells.n_obs}
     else:

@@ -1,6 +1,7 @@
 """Leiden's clusters of a weighted graph, in as little memory as its libraries allow."""
 
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
@@ -11,6 +12,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from stgraph.errors import InputError
+
+_ONE_AT_A_TIME = threading.Lock()
+"""igraph has one random generator for all threads of a process."""
 
 Flavor = Literal["igraph", "leidenalg"]
 """Which library runs Leiden; igraph's is several times as fast, and the default."""
@@ -129,11 +133,12 @@ def _leidenalg(
 @contextmanager
 def _seeded_igraph(seed: int) -> Iterator[None]:
     """Lend igraph, which draws from one global generator, a seeded one, and give it its own back."""
-    igraph.set_random_number_generator(_Generator(seed))
-    try:
-        yield
-    finally:
-        igraph.set_random_number_generator(random)
+    with _ONE_AT_A_TIME:
+        igraph.set_random_number_generator(_Generator(seed))
+        try:
+            yield
+        finally:
+            igraph.set_random_number_generator(random)
 
 
 class _Generator:

@@ -82,8 +82,9 @@ def _upper_bound(pos: NDArray[np.float64], mean_degree: float) -> float:
         return float(tree.query_ball_point(sample, radius, return_length=True, workers=-1).mean()) - 1
 
     width, height = np.ptp(pos, axis=0)
-    # What it would be if the cells were spread evenly over their box, or along a line.
-    upper = max(np.sqrt(width * height * mean_degree / np.pi / len(pos)), max(width, height) * mean_degree / len(pos))
+    k = min(int(np.ceil(mean_degree)) + 1, len(pos))
+    # Where most cells are; or, if coincident cells are the most, as if all were spread along a line.
+    upper = float(np.median(tree.query(sample, k=[k], workers=-1)[0])) or (width + height) / len(pos)
     enough = 1.1 * mean_degree
     while degree(upper) < enough and upper < width + height:
         upper *= 2

@@ -118,7 +118,7 @@ def canonicalize(
     if adata.isbacked:
         adata = adata.to_memory()
     if keep is not None:
-        adata = _query(adata, keep, name)
+        adata = select_cells(adata, keep, name)
     check_names(adata, name)
     counts = canonical_counts(adata, name, layer)
     pos = canonical_positions(adata, name)
@@ -229,7 +229,8 @@ def canonical_cells(adata: AnnData, *, name: str = "slice", um_per_unit: float |
     return out
 
 
-def _query(adata: AnnData, query: str, name: str) -> AnnData:
+def select_cells(adata: AnnData, query: str, name: str) -> AnnData:
+    """A view of the cells for which a `pandas.DataFrame.query` over ``obs`` holds; `InputError` if there are none."""
     try:
         kept = adata.obs.index.isin(adata.obs.query(query).index)
     except Exception as error:  # pandas raises many kinds for a query it cannot evaluate

@@ -1,14 +1,11 @@
 """Figures and the HTML report; nothing here needs a display or touches pyplot."""
 
 from stgraph.plot.embedding import embedding_plot, umap_coordinates
-from stgraph.plot.partition import plot_partition, plot_partition_quality
 from stgraph.plot.report import Report, SliceView, write_report
 from stgraph.plot.spatial import domain_map
 from stgraph.plot.training import loss_curves
 
 __all__ = [
-    "plot_partition",
-    "plot_partition_quality",
     "Report",
     "SliceView",
     "domain_map",

@@ -246,7 +246,7 @@ def test_out_is_refused_before_any_work(files, refused, tmp_path):
 def test_settings_are_refused_before_any_work(files, refused):
     fit = ("fit", files[0], "--out", "out", "--set")
     assert "graph.nix" in refused(*fit, "graph.nix=3")
-    assert "Available options in 'graph': knn radius" in refused(*fit, "graph=nix")
+    assert "Available options in 'graph': delaunay knn radius" in refused(*fit, "graph=nix")
     assert "settings lack graph" in refused(*fit, "~graph")
     refused(*fit, "graph=null")
     refused(*fit, "graph.n_neighbors")
