@@ -1,5 +1,6 @@
 """From files to shards: what the workers of a corpus build do. Nothing here imports torch."""
 
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,6 @@ _MOST_LABELS = 10_000
 """Different values of a label column from which on it is no label."""
 
 
-# igraph draws from one generator for all threads, so that two at once would change each other's clusters.
 @dataclass(frozen=True)
 class Recipe:
     """What shapes the shards of a corpus, beside the files.
