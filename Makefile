@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Two test processes of one thread each beat one process of two.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help install native demo test test-slow lint format constraints clean
+.PHONY: help install native extras demo test test-slow lint format constraints clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,12 @@ native: $(VENV)/native  ## Add torch-scatter and torch-cluster, which compile fo
 $(VENV)/native: $(VENV)/installed
 	$(PIP) ninja
 	$(PIP) --no-build-isolation torch-scatter torch-cluster
+	@touch $@
+
+extras: $(VENV)/extras  ## Add DGL and Dask, which some tests need and most people do not.
+
+$(VENV)/extras: $(VENV)/installed
+	$(PIP) --editable '.[dgl,dask]'
 	@touch $@
 
 demo: install  ## The main job on synthetic tissue; open demo/report.html.

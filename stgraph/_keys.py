@@ -28,7 +28,7 @@ DOMAIN = "stgraph_domain"
 """``obs``, (N,) category of str: the spatial domain of a cell."""
 
 VIRTUAL_CELL = "stgraph_virtual_cell"
-"""``obs``, (N,) category of str: the Leiden virtual cell a cell is a member of."""
+"""``obs``, (N,) category of str: the Leiden virtual cell a cell is a member of; coarser levels are numbered from 2."""
 
 STGRAPH = "stgraph"
 """``uns``, dict: version, parameters and units; see the keys below."""

@@ -16,8 +16,9 @@ FEATURES = "X_features"
 def to_anndata(source: HeteroData | SliceGraph) -> AnnData:
     """Cells, features and graph of one slice as AnnData, for scanpy and squidpy.
 
-    ``to_hetero_data(adata, use_rep="X_features")`` leads back: to the same edges, to
-    lengths and means measured anew from the positions, which agree up to float32.
+    ``to_hetero_data(adata, use_rep="X_features")`` leads back: to the same edges and
+    levels of virtual cells, to lengths and means measured anew from the positions, which
+    agree up to float32. Of a part, virtual cells without a cell in it are lost.
 
     Parameters
     ----------
@@ -68,10 +69,4 @@ def to_anndata(source: HeteroData | SliceGraph) -> AnnData:
         "spacing": graph.spacing,
     }
     write_slots(adata, graph)
-    level, number, membership = graph.virtual, 1, None
-    while level is not None:
-        membership = level.membership if membership is None else level.membership[membership]
-        if number > 1:
-            adata.obs[f"{_keys.VIRTUAL_CELL}{number}"] = pd.Categorical(membership.astype(str))
-        level, number = level.parent, number + 1
     return adata

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch_geometric.data import HeteroData
 
-from stgraph.data.stores import counts, split
+from stgraph.data.stores import batching, counts, empty_like, split
 from stgraph.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def to_dgl(data: HeteroData) -> "DGLGraph":
         ``g.nodes["cell"].data["x"]``, ``g.edges["near"].data["edge_attr"]`` (by all three
         names of the type where ``near`` is not enough). What belongs to the graph or to a
         type as a whole (``slice_id``, ``spacing``, ...) is in ``g.stgraph``: a dict of
-        ``"graph"`` (name to value), ``"stores"`` (type to such a dict), and the order of
-        ``"node_types"`` and ``"edge_types"``. DGL's own functions do not hand it on to
+        ``"graph"`` (name to value), ``"stores"`` (type to such a dict), the order of
+        ``"node_types"`` and ``"edge_types"``, and how a ``"batch"`` falls apart. DGL's own functions do not hand it on to
         the graphs they make, nor to files.
 
     Raises
@@ -53,6 +53,7 @@ def to_dgl(data: HeteroData) -> "DGLGraph":
         raise InputError(f"DGL has no node types without edge types, such as {sorted(alone)}: leave these out.")
     kept: dict[str, Any] = {
         "graph": dict(data._global_store.items()),
+        "batch": batching(data),
         "node_types": list(data.node_types),
         "edge_types": list(data.edge_types),
         "stores": {},
@@ -89,7 +90,7 @@ def from_dgl(graph: "DGLGraph") -> HeteroData:
     """
     _dgl()
     kept = getattr(graph, KEPT, {})
-    data = HeteroData()
+    data = empty_like(kept.get("batch"))
     for key, value in kept.get("graph", {}).items():
         data[key] = value
     stores = kept.get("stores", {})

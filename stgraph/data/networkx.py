@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from stgraph.data.stores import counts, split
+from stgraph.data.stores import batching, counts, empty_like, split
 from stgraph.errors import InputError
 
 SCHEMA = "hetero_data"
@@ -56,13 +56,13 @@ def to_networkx(data: HeteroData) -> nx.MultiDiGraph:
     """
     number = counts(data)
     graph = nx.MultiDiGraph()
-    schema: dict[str, Any] = {"graph": {}, "nodes": {}, "edges": {}}
+    schema: dict[str, Any] = {"graph": {}, "nodes": {}, "edges": {}, "batch": batching(data)}
     for key, value in data._global_store.items():
         graph.graph[key] = _array(value, key) if isinstance(value, Tensor) else value
         schema["graph"][key] = isinstance(value, Tensor)
     for kind in data.node_types:
         rows, whole = split(data[kind], number[kind])
-        schema["nodes"][kind] = {"rows": _kinds(rows), "whole": whole}
+        schema["nodes"][kind] = {"rows": _kinds(rows), "whole": whole, "count": number[kind]}
         values = _values(rows)
         graph.add_nodes_from(
             ((kind, i), {key: column[i] for key, column in values.items()}) for i in range(number[kind])
@@ -71,7 +71,7 @@ def to_networkx(data: HeteroData) -> nx.MultiDiGraph:
         source_kind, relation, target_kind = edge_type
         edge_index = data[edge_type].edge_index
         rows, whole = split(data[edge_type], edge_index.shape[1])
-        schema["edges"][edge_type] = {"rows": _kinds(rows), "whole": whole}
+        schema["edges"][edge_type] = {"rows": _kinds(rows), "whole": whole, "count": edge_index.shape[1]}
         values = _values(rows)
         graph.add_edges_from(
             ((source_kind, s), (target_kind, t), (relation, i), {key: column[i] for key, column in values.items()})
@@ -85,7 +85,8 @@ def from_networkx(graph: nx.MultiDiGraph) -> HeteroData:
     """The `HeteroData` of a graph that `to_networkx` made: its inverse, to the bit.
 
     Nodes and edges may have been removed in between, and values changed: nodes are
-    numbered anew in the order in which they stand, edges keep their order.
+    numbered anew in the order in which they stand, edges keep their order. A batch stays
+    one, unless something was removed: then it is a `HeteroData` that cannot be taken apart.
 
     Parameters
     ----------
@@ -100,7 +101,8 @@ def from_networkx(graph: nx.MultiDiGraph) -> HeteroData:
     Raises
     ------
     InputError
-        If `to_networkx` did not make the graph, or a node or an edge lacks an attribute.
+        If `to_networkx` did not make the graph, a node or an edge lacks an attribute or has
+        one of another type or shape, or one was added under another kind of name.
     """
     if SCHEMA not in graph.graph:
         raise InputError(
@@ -108,25 +110,45 @@ def from_networkx(graph: nx.MultiDiGraph) -> HeteroData:
             "for others use torch_geometric.utils.from_networkx."
         )
     schema = graph.graph[SCHEMA]
-    data = HeteroData()
+    nodes, edges_of = _nodes_by_kind(graph, schema), _edges_by_type(graph, schema)
+    whole = all(len(nodes[kind]) == told["count"] for kind, told in schema["nodes"].items())
+    whole &= all(len(edges_of[edge_type]) == told["count"] for edge_type, told in schema["edges"].items())
+    data = empty_like(schema["batch"] if whole else None)
     for key, is_tensor in schema["graph"].items():
         data[key] = torch.tensor(graph.graph[key]) if is_tensor else graph.graph[key]
     place: dict[Any, int] = {}
     for kind, told in schema["nodes"].items():
-        nodes = [name for name in graph.nodes if name[0] == kind]
-        place.update({name: i for i, name in enumerate(nodes)})
-        _fill(data[kind], told, [graph.nodes[name] for name in nodes], kind)
-        if not data[kind].keys():
-            data[kind].num_nodes = len(nodes)
-    found: dict[Any, list[Any]] = {edge_type: [] for edge_type in schema["edges"]}
-    for source, target, (relation, number), values in graph.edges(keys=True, data=True):
-        found[source[0], relation, target[0]].append((number, place[source], place[target], values))
-    for edge_type, edges in found.items():
+        place.update({name: i for i, name in enumerate(nodes[kind])})
+        _fill(data[kind], told, [graph.nodes[name] for name in nodes[kind]], kind)
+        if not data[kind].keys() or "num_nodes" in data[kind]:
+            data[kind].num_nodes = len(nodes[kind])
+    for edge_type, edges in edges_of.items():
         edges.sort(key=lambda edge: edge[0])
-        ends = [(source, target) for _, source, target, _ in edges]
+        ends = [(place[source], place[target]) for _, source, target, _ in edges]
         data[edge_type].edge_index = torch.tensor(ends, dtype=torch.int64).reshape(-1, 2).T.contiguous()
         _fill(data[edge_type], schema["edges"][edge_type], [values for *_, values in edges], edge_type)
     return data
+
+
+def _nodes_by_kind(graph: nx.MultiDiGraph, schema: dict[str, Any]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {kind: [] for kind in schema["nodes"]}
+    for name in graph.nodes:
+        if not (isinstance(name, tuple) and len(name) == 2 and name[0] in found):
+            raise InputError(f"The node {name!r} is not named as to_networkx does: ('{next(iter(found), 'cell')}', 0).")
+        found[name[0]].append(name)
+    return found
+
+
+def _edges_by_type(graph: nx.MultiDiGraph, schema: dict[str, Any]) -> dict[Any, list[Any]]:
+    found: dict[Any, list[Any]] = {edge_type: [] for edge_type in schema["edges"]}
+    for source, target, key, values in graph.edges(keys=True, data=True):
+        relation, number = key if isinstance(key, tuple) and len(key) == 2 else (None, None)
+        if (source[0], relation, target[0]) not in found:
+            raise InputError(
+                f"The edge from {source} to {target} has the key {key!r}, not one as to_networkx gives: ('near', 17)."
+            )
+        found[source[0], relation, target[0]].append((number, source, target, values))
+    return found
 
 
 def _kinds(rows: dict[str, Tensor]) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
@@ -151,7 +173,12 @@ def _fill(store: Any, told: dict[str, Any], each: list[dict[str, Any]], where: A
             raise InputError(f"Some of {where} have no '{key}', which the others have.")
         array = np.empty((len(each), *shape), dtype=dtype)
         for i, values in enumerate(each):
-            array[i] = values[key]
+            value = np.asarray(values[key])
+            if value.shape != shape or not np.can_cast(value.dtype, dtype, "same_kind"):
+                raise InputError(
+                    f"'{key}' of one of {where} is {values[key]!r}; it must be of type {dtype} and shape {shape}."
+                )
+            array[i] = value
         store[key] = torch.from_numpy(array)
     for key, value in told["whole"].items():
         store[key] = value

@@ -130,9 +130,7 @@ class PartDataset(Dataset[HeteroData]):
         if num_hops < 0:
             raise InputError(f"PartDataset needs num_hops of 0 or more, not {num_hops}.")
         self.graphs = list(graphs)
-        widths = {graph.slice_id: graph.x.shape[1] for graph in self.graphs}
-        if len(set(widths.values())) > 1:
-            raise InputError(f"The slices have features of different width ({widths}): encode them alike.")
+        _check_alike(self.graphs)
         self.partitions = [partitioner(graph) for graph in self.graphs]
         self.num_hops = num_hops
         self.informs = informs
@@ -181,6 +179,27 @@ class PartDataset(Dataset[HeteroData]):
         number, ends = index - self._first[which], self._ends[which]
         owned = self._cells[which][ends[number - 1] if number else 0 : ends[number]]
         return which, part_with_halo(self.graphs[which], owned, self.num_hops)
+
+
+def _check_alike(graphs: list[SliceGraph]) -> None:
+    """PyG makes batches of graphs with the same types only; of others it leaves types out, or numbers them wrongly."""
+    if len({graph.x.shape[1] for graph in graphs}) > 1:
+        widths = {graph.slice_id: graph.x.shape[1] for graph in graphs}
+        raise InputError(f"The slices have features of different width ({widths}): encode them alike.")
+    if len({_num_levels(graph) for graph in graphs}) > 1:
+        levels = {graph.slice_id: _num_levels(graph) for graph in graphs}
+        raise InputError(
+            f"The slices have virtual cells of different depth (levels: {levels}), which cannot be batched: "
+            "build them with the same levels."
+        )
+
+
+def _num_levels(graph: SliceGraph) -> int:
+    """Levels of virtual cells; a slice without has one that is empty."""
+    number, level = 1, graph.virtual
+    while level is not None and level.parent is not None:
+        number, level = number + 1, level.parent
+    return number
 
 
 def _taken(array: NDArray[np.generic], index: NDArray[np.int64]) -> Tensor:

@@ -193,9 +193,16 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]
         node = {kind: _tensor(_joined(pieces)) for kind, pieces in nodes.items()}
         row, col, edge = ({key: _tensor(edges[key][i]) for key in edges} for i in range(3))
         metadata = (index.input_id, index.time)
+        by_hop = self.subgraph_type == "directional"  # edges between all the nodes are of no hop
         if self._hetero:
             return HeteroSamplerOutput(
-                node, row, col, edge, num_sampled_nodes=num_nodes, num_sampled_edges=num_edges, metadata=metadata
+                node,
+                row,
+                col,
+                edge,
+                num_sampled_nodes=num_nodes,
+                num_sampled_edges=num_edges if by_hop else None,
+                metadata=metadata,
             )
         return SamplerOutput(
             node[None],
@@ -203,7 +210,7 @@ class NeighborSampler(BaseSampler):  # type: ignore[misc]
             col[None],
             edge[None],
             num_sampled_nodes=num_nodes[None],
-            num_sampled_edges=num_edges[None],
+            num_sampled_edges=num_edges[None] if by_hop else None,
             metadata=metadata,
         )
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from torch import Tensor
-from torch_geometric.data import HeteroData
+from torch_geometric.data import Batch, HeteroData
 
 from stgraph.errors import InputError
 
@@ -50,3 +50,20 @@ def counts(data: HeteroData) -> dict[str, int]:
             raise InputError(f"It is not known how many '{kind}' nodes there are: set data['{kind}'].num_nodes.")
         found[kind] = int(data[kind].num_nodes)
     return found
+
+
+def batching(data: HeteroData) -> dict[str, Any] | None:
+    """What PyG needs to take a batch apart, for `empty_like`; None if ``data`` is no batch."""
+    if not isinstance(data, Batch):
+        return None
+    return {"_num_graphs": data.num_graphs, "_slice_dict": data._slice_dict, "_inc_dict": data._inc_dict}
+
+
+def empty_like(kept: dict[str, Any] | None) -> HeteroData:
+    """A `HeteroData` to be filled: a batch if `batching` found one."""
+    if kept is None:
+        return HeteroData()
+    batch = Batch(_base_cls=HeteroData)
+    for key, value in kept.items():
+        setattr(batch, key, value)
+    return batch

@@ -12,6 +12,7 @@ the same ``random_state``.
 
 import math
 import zlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,14 @@ class RandomTransform(BaseTransform):  # type: ignore[misc]
         self.random_state = random_state
         self._seed: tuple[int, ...] | None = None
         self._generator = torch.Generator()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As numbers: a generator does not reach workers that are spawned, as they are on macOS and Windows.
+        return self.__dict__ | {"_generator": self._generator.get_state().tolist()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_generator": torch.Generator()}
+        self._generator.set_state(torch.tensor(state["_generator"], dtype=torch.uint8))
 
     @property
     def generator(self) -> torch.Generator:

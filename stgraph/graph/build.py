@@ -16,11 +16,13 @@ from stgraph.graph.slice_graph import SliceGraph
 from stgraph.graph.spacing import nearest_distances, warn_of_unit
 from stgraph.graph.virtual_cells import JointLeiden, VirtualCellBuilder
 from stgraph.io.read import ensure_canonical
-from stgraph.io.slices import assign_slices, split_slices
+from stgraph.io.slices import split_slices
 from stgraph.preprocess.encoder import LogPCA
 
 _DEFAULT_BUILDER = KNN()
 _DEFAULT_VIRTUAL = JointLeiden()
+
+_FEATURES = "features"
 
 _MANY_ISOLATED = 0.05
 """Share of cells without a neighbour from which on it is said."""
@@ -117,24 +119,20 @@ def build_graphs(
     >>> {name: len(graph) for name, graph in graphs.items()}
     {'synthetic_0': 200, 'synthetic_1': 200}
     """
-    given = [slices] if isinstance(slices, AnnData) else list(slices)
-    if use_rep is None:
-        checked = [ensure_canonical(adata, name=f"slice_{i}") for i, adata in enumerate(given)]
-    else:
-        checked = []
-        for i, adata in enumerate(given):
-            cells, x = cells_and_features(adata, use_rep=use_rep, name=f"slice_{i}")
-            cells.obsm[use_rep] = x
-            checked.append(cells)
-    if slice_key is not None:
-        for i, adata in enumerate(checked):
-            assign_slices(adata, f"slice_{i}", slice_key)
+    checked = []
+    for i, adata in enumerate([slices] if isinstance(slices, AnnData) else slices):
+        if use_rep is None:
+            cells = ensure_canonical(adata, name=f"slice_{i}", slice_key=slice_key)
+        else:
+            cells, x = cells_and_features(adata, use_rep=use_rep, name=f"slice_{i}", slice_key=slice_key)
+            cells.obsm[_FEATURES] = x  # under a name of its own: use_rep may be "spatial"
+        checked.append(cells)
     named = split_slices(checked)
     encoder = LogPCA().fit(list(named.values())) if use_rep is None else None
     return {
         name: graph_of(
             adata,
-            adata.obsm[use_rep] if encoder is None else encoder.transform(adata),
+            adata.obsm[_FEATURES] if encoder is None else encoder.transform(adata),
             builder=builder,
             virtual_cells=virtual_cells,
         )

@@ -1,16 +1,23 @@
 """The verb for those who want a graph and nothing else."""
 
+import warnings
+from collections.abc import Mapping
+
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from stgraph import _keys
 from stgraph._config import to_config
-from stgraph.errors import InputError
+from stgraph.errors import StgraphWarning
 from stgraph.graph.build import build_edges
 from stgraph.graph.builders import KNN, GraphBuilder
+from stgraph.graph.edges import with_lengths
 from stgraph.graph.slots import write_edges
 from stgraph.graph.spacing import nearest_distances, warn_of_unit
+from stgraph.io.read import canonical_cells
 from stgraph.io.validate import canonical_positions
 
 _DEFAULT_BUILDER = KNN()
@@ -40,7 +47,7 @@ def spatial_neighbors(
         another. Without it, ``slice_id`` is used if there is one.
     um_per_unit
         Microns per unit of ``obsm["spatial"]``, for builders that count in microns, if
-        ``adata`` does not come from `stgraph.read`.
+        ``adata`` itself does not tell (see `stgraph.io.units.to_microns`).
     key_added
         Prefix of the slots.
     copy
@@ -56,8 +63,14 @@ def spatial_neighbors(
     Raises
     ------
     InputError
-        If the positions cannot be used, the column is not there, or a slice is too small
-        for the builder; the message names the slice.
+        If the positions cannot be used, the column is not there, the unit is known already,
+        or a slice is too small for the builder; the message names the slice.
+
+    Warns
+    -----
+    StgraphWarning
+        If the unit looks wrong, or ``obs`` looks as if there were several slices and
+        nothing says which.
 
     Examples
     --------
@@ -68,39 +81,52 @@ def spatial_neighbors(
     >>> tissue.obsp["spatial_connectivities"].shape
     (200, 200)
     """
-    if um_per_unit is not None and not (np.isfinite(um_per_unit) and um_per_unit > 0):
-        raise InputError(f"um_per_unit must be a positive number of microns, not {um_per_unit}.")
-    record = adata.uns.get(_keys.STGRAPH, {})
-    in_microns = um_per_unit is not None or record.get(_keys.UNIT) == "um"
-    factor = 1.0 if um_per_unit is None else um_per_unit
-    pos = canonical_positions(adata, "adata") * factor
+    cells = _cells(adata, um_per_unit, slice_key)
+    pos, in_microns = cells.obsm[_keys.SPATIAL], cells.uns[_keys.STGRAPH][_keys.UNIT] == "um"
+    edges = [
+        (rows, _edges_of(pos[rows], builder, name, in_microns=in_microns))
+        for name, rows in _rows(cells.obs[_keys.SLICE]).items()
+    ]
+    near = edges[0][1] if len(edges) == 1 else _joined(edges, adata.n_obs)
+    given = canonical_positions(adata, "adata")
+    if not np.array_equal(given, pos):
+        near = with_lengths(near, given)
 
-    rows, cols, lengths = [], [], []
-    for name, cells in _slices(adata, slice_key):
-        near = build_edges(pos[cells], builder, name, in_microns=in_microns).tocoo()
-        if in_microns and len(cells) > 1 and (pos[cells] != pos[cells[0]]).any():
-            warn_of_unit(nearest_distances(pos[cells]), name)
-        rows.append(cells[near.row])
-        cols.append(cells[near.col])
-        lengths.append(near.data / factor)
-    edges = sp.coo_matrix(
-        (np.concatenate(lengths), (np.concatenate(rows), np.concatenate(cols))), shape=(adata.n_obs, adata.n_obs)
-    ).tocsr()
-    edges.sort_indices()
-
-    out = adata.copy() if copy else adata
-    params = to_config(builder) | {"unit": "um" if um_per_unit is None and in_microns else "unknown"}
-    write_edges(out, edges, params, key=key_added)
+    out = adata if not copy else adata.to_memory() if adata.isbacked else adata.copy()
+    record = adata.uns.get(_keys.STGRAPH)
+    unit = record.get(_keys.UNIT, "unknown") if isinstance(record, Mapping) else "unknown"
+    write_edges(out, near, to_config(builder) | {"unit": unit}, key=key_added)
     return out if copy else None
 
 
-def _slices(adata: AnnData, slice_key: str | None) -> list[tuple[str, np.ndarray]]:
-    key = slice_key or (_keys.SLICE if _keys.SLICE in adata.obs else None)
-    if key is None:
-        return [("adata", np.arange(adata.n_obs))]
-    if key not in adata.obs:
-        raise InputError(f"obs has no column '{key}' to tell slices apart; it has: {', '.join(adata.obs.columns)}.")
-    if missing := int(adata.obs[key].isna().sum()):
-        raise InputError(f"{missing} cells have no value in obs['{key}'], so their slice is unknown.")
-    names = adata.obs[key].astype(str).to_numpy()
-    return [(str(name), np.flatnonzero(names == name)) for name in dict.fromkeys(names)]
+def _cells(adata: AnnData, um_per_unit: float | None, slice_key: str | None) -> AnnData:
+    """Positions in microns, if they can be, and slices."""
+    with warnings.catch_warnings():
+        # Builders that count in microns say themselves that there are none; to others it is all the same.
+        warnings.filterwarnings("ignore", "adata: the unit of the coordinates is unknown", StgraphWarning)
+        return canonical_cells(adata, name="adata", um_per_unit=um_per_unit, slice_key=slice_key)
+
+
+def _rows(ids: pd.Series) -> dict[str, NDArray[np.int64]]:
+    """Rows of each slice, in increasing order; slices in the order in which they begin."""
+    codes, names = pd.factorize(ids)
+    ends = np.cumsum(np.bincount(codes))[:-1]
+    order = np.argsort(codes, kind="stable")
+    return dict(zip(map(str, names), np.split(order, ends), strict=True))
+
+
+def _edges_of(pos: NDArray[np.float64], builder: GraphBuilder, name: str, *, in_microns: bool) -> sp.csr_matrix:
+    near = build_edges(pos, builder, name, in_microns=in_microns)
+    if in_microns and (pos != pos[0]).any():
+        warn_of_unit(nearest_distances(pos), name)
+    return near
+
+
+def _joined(edges: list[tuple[NDArray[np.int64], sp.csr_matrix]], n: int) -> sp.csr_matrix:
+    """Edges of all cells from those of each slice and its rows."""
+    pieces = [near.tocoo() for _, near in edges]
+    row = np.concatenate([rows[near.row] for (rows, _), near in zip(edges, pieces, strict=True)])
+    col = np.concatenate([rows[near.col] for (rows, _), near in zip(edges, pieces, strict=True)])
+    joined = sp.csr_matrix((np.concatenate([near.data for near in pieces]), (row, col)), shape=(n, n))
+    joined.sort_indices()
+    return joined

@@ -3,9 +3,11 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from stgraph.graph.build import assemble, single_slice
 from stgraph.graph.builders import GraphBuilder
 from stgraph.graph.edges import with_lengths
 from stgraph.graph.features import cells_and_features
-from stgraph.graph.slice_graph import SliceGraph
+from stgraph.graph.slice_graph import SliceGraph, VirtualCells
 from stgraph.graph.virtual_cells import VirtualCellBuilder, aggregate
 
 
@@ -33,10 +35,15 @@ def write_slots(adata: AnnData, graph: SliceGraph, *, builder: GraphBuilder | No
     builder
         What built it, for the record.
     """
-    write_edges(adata, graph.near, ({} if builder is None else to_config(builder)) | {"unit": graph.unit})
-    if graph.virtual is not None:
-        adata.obs[_keys.VIRTUAL_CELL] = graph.virtual.membership.astype(str)
-        adata.obs[_keys.VIRTUAL_CELL] = adata.obs[_keys.VIRTUAL_CELL].astype("category")
+    # A copy: what becomes of the slots is nothing to the graph.
+    write_edges(adata, graph.near.copy(), ({} if builder is None else to_config(builder)) | {"unit": graph.unit})
+    for key in _level_keys(adata):
+        del adata.obs[key]  # of a graph that was there before
+    level, number, membership = graph.virtual, 1, np.arange(len(graph))
+    while level is not None:
+        membership = level.membership[membership]
+        adata.obs[_level_key(number)] = pd.Categorical(membership.astype(str))
+        level, number = level.parent, number + 1
 
 
 def read_slots(
@@ -58,7 +65,8 @@ def read_slots(
         As in `stgraph.build_graph`.
     virtual_cells
         How cells are grouped into supernodes. If None, those of
-        ``obs["stgraph_virtual_cell"]`` are taken, and there are none without it.
+        ``obs["stgraph_virtual_cell"]`` are taken, and there are none without it;
+        coarser levels are in ``obs["stgraph_virtual_cell2"]`` and so on.
     key
         Prefix of the slots: squidpy's ``key_added``.
 
@@ -88,12 +96,8 @@ def read_slots(
     graph = assemble(
         slice_id, x, pos, near, unit=str(cells.uns[_keys.STGRAPH][_keys.UNIT]), virtual_cells=virtual_cells
     )
-    if virtual_cells is None and _keys.VIRTUAL_CELL in adata.obs:
-        labels = adata.obs[_keys.VIRTUAL_CELL]
-        if labels.isna().any():
-            raise InputError(f"{slice_id}: some cells have no virtual cell in obs['{_keys.VIRTUAL_CELL}']: drop it.")
-        members = np.unique(labels.astype(str).to_numpy(dtype=str), return_inverse=True)[1]
-        graph = replace(graph, virtual=aggregate(members.astype(np.int64), graph.x, pos))
+    if virtual_cells is None:
+        graph = replace(graph, virtual=_read_virtual(adata, slice_id, graph.x, pos))
     return graph
 
 
@@ -130,7 +134,9 @@ def write_edges(adata: AnnData, lengths: sp.csr_matrix, params: Mapping[str, Any
         Prefix of the slots: squidpy's ``key_added``.
     """
     connectivities = sp.csr_matrix(
-        (np.ones(lengths.nnz, dtype=np.float32), lengths.indices, lengths.indptr), shape=lengths.shape
+        # Copies: whoever takes zeros out of one slot in place must not shift the entries of the other.
+        (np.ones(lengths.nnz, dtype=np.float32), lengths.indices.copy(), lengths.indptr.copy()),
+        shape=lengths.shape,
     )
     names = f"{key}_connectivities", f"{key}_distances"
     adata.obsp[names[0]] = connectivities
@@ -206,6 +212,51 @@ def read_edges(adata: AnnData, pos: NDArray[np.float64], *, key: str = "spatial"
         indptr = np.concatenate([[0], np.cumsum(np.bincount(row[keep], minlength=len(pos)))])
         pattern = sp.csr_matrix((pattern.data[keep], pattern.indices[keep], indptr), shape=pattern.shape)
     return with_lengths(pattern, pos)
+
+
+def _read_virtual(
+    adata: AnnData, slice_id: str, x: NDArray[np.float32], pos: NDArray[np.float64]
+) -> VirtualCells | None:
+    """Virtual cells of all levels from ``obs``."""
+    levels: list[VirtualCells] = []
+    below = np.arange(len(pos))  # of each cell, its virtual cell of the level before
+    num_cells = None
+    for key in _level_keys(adata):
+        labels = _numbers(adata.obs[key], slice_id)
+        membership = np.empty(len(x), dtype=np.int64)
+        membership[below] = labels
+        if not np.array_equal(membership[below], labels):
+            raise InputError(
+                f"{slice_id}: obs['{key}'] puts cells of one finer virtual cell into several coarser ones: drop it."
+            )
+        levels.append(aggregate(membership, x, pos, num_cells=num_cells))
+        below = levels[-1].membership[below]
+        x, pos, num_cells = levels[-1].x, levels[-1].pos, levels[-1].num_cells
+    nested = None
+    for level in reversed(levels):
+        nested = replace(level, parent=nested)
+    return nested
+
+
+def _numbers(labels: pd.Series, slice_id: str) -> NDArray[np.int64]:
+    """Labels as 0 to V - 1, in their order if they are numbers."""
+    if labels.isna().any():
+        raise InputError(f"{slice_id}: some cells have no virtual cell in obs['{labels.name}']: drop it.")
+    names, code = np.unique(labels.astype(str).to_numpy(dtype=str), return_inverse=True)
+    # As text, 10 would come before 2.
+    order = np.lexsort([names, np.char.str_len(names)])
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[order] = np.arange(len(names))
+    return rank[code]
+
+
+def _level_key(number: int) -> str:
+    return _keys.VIRTUAL_CELL if number == 1 else f"{_keys.VIRTUAL_CELL}{number}"
+
+
+def _level_keys(adata: AnnData) -> list[str]:
+    """Columns of ``obs`` that hold virtual cells, the finest first."""
+    return list(takewhile(lambda key: key in adata.obs, map(_level_key, count(1))))
 
 
 def _connectivities_key(adata: AnnData, key: str) -> str:

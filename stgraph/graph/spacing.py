@@ -28,7 +28,7 @@ def nearest_distances(pos: NDArray[np.float64]) -> NDArray[np.float64]:
     Raises
     ------
     InputError
-        If all cells lie at one point.
+        If all cells lie at one point, or so close that distances are no more than zero.
 
     Examples
     --------
@@ -43,6 +43,11 @@ def nearest_distances(pos: NDArray[np.float64]) -> NDArray[np.float64]:
         if len(places) < 2:
             raise InputError("All cells lie at one point, so no spacing can be found.")
         distance = _second_nearest(places)
+        if (distance == 0).any():
+            raise InputError(
+                f"The coordinates differ by so little (by {np.ptp(pos, axis=0).max():g} at most) that distances "
+                "between cells vanish: give them in another unit."
+            )
     return distance
 
 

@@ -144,7 +144,7 @@ def canonicalize(
     return out
 
 
-def ensure_canonical(adata: AnnData, *, name: str = "slice") -> AnnData:
+def ensure_canonical(adata: AnnData, *, name: str = "slice", slice_key: str | None = None) -> AnnData:
     """Check an AnnData that may or may not come from `read`.
 
     Parameters
@@ -153,6 +153,8 @@ def ensure_canonical(adata: AnnData, *, name: str = "slice") -> AnnData:
         What the user gave. It may have been changed since it was read.
     name
         What to call it, and its slice if nobody has named it.
+    slice_key
+        As in `read`.
 
     Returns
     -------
@@ -167,16 +169,18 @@ def ensure_canonical(adata: AnnData, *, name: str = "slice") -> AnnData:
     """
     record = adata.uns.get(_keys.STGRAPH)
     if not isinstance(record, Mapping) or _keys.UNIT not in record or _keys.SLICE not in adata.obs:
-        return canonicalize(adata, name=name)
+        return canonicalize(adata, name=name, slice_key=slice_key)
     with warnings.catch_warnings():
         # That the unit is unknown was said when it was read.
         warnings.simplefilter("ignore", StgraphWarning)
-        out = canonicalize(adata, name=name)
+        out = canonicalize(adata, name=name, slice_key=slice_key)
     out.uns[_keys.STGRAPH] = dict(record)
     return out
 
 
-def canonical_cells(adata: AnnData, *, name: str = "slice", um_per_unit: float | None = None) -> AnnData:
+def canonical_cells(
+    adata: AnnData, *, name: str = "slice", um_per_unit: float | None = None, slice_key: str | None = None
+) -> AnnData:
     """Positions, unit and slices of an AnnData, checked, whatever its ``X`` holds.
 
     For work that needs no counts: graphs of cells whose features are at hand.
@@ -187,7 +191,7 @@ def canonical_cells(adata: AnnData, *, name: str = "slice", um_per_unit: float |
         Cells with ``obsm["spatial"]``; it is not changed.
     name
         What to call it, and its slice if nobody has named it.
-    um_per_unit
+    um_per_unit, slice_key
         As in `read`.
 
     Returns
@@ -212,7 +216,7 @@ def canonical_cells(adata: AnnData, *, name: str = "slice", um_per_unit: float |
     record = adata.uns.get(_keys.STGRAPH)
     known = isinstance(record, Mapping) and _keys.UNIT in record and _keys.SLICE in adata.obs
     if adata.n_obs < 2:
-        raise InputError(f"{name}: it has {adata.n_obs} cells, and a graph needs neighbours.")
+        raise InputError(f"{name}: the number of its cells is {adata.n_obs}, and a graph needs neighbours.")
     obs = adata.obs.copy()
     obs.index = [str(i) for i in range(adata.n_obs)]  # names may repeat, and nothing is looked up by them here
     out = AnnData(obs=obs)
@@ -225,7 +229,7 @@ def canonical_cells(adata: AnnData, *, name: str = "slice", um_per_unit: float |
         if known:  # that the unit is unknown was said when it was read
             warnings.simplefilter("ignore", StgraphWarning)
         to_microns(out, name, um_per_unit)
-        assign_slices(out, name)
+    assign_slices(out, name, slice_key)
     return out
 
 

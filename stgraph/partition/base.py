@@ -40,7 +40,9 @@ class Partition:
         return np.bincount(self.membership, minlength=self.num_parts).astype(np.int64)
 
     def cells(self, part: int) -> NDArray[np.int64]:
-        """Cells of one part, in increasing order."""
+        """Cells of one part, in increasing order; `InputError` if there is no such part."""
+        if not 0 <= part < self.num_parts:
+            raise InputError(f"The partition has parts 0 to {self.num_parts - 1}, not {part}.")
         order, begin = self._grouped
         return order[begin[part] : begin[part + 1]].copy()
 
@@ -93,6 +95,8 @@ def even_bounds(num_cells: int, num_parts: int) -> NDArray[np.int64]:
 
 
 def check_part_size(partitioner: object, part_size: int) -> None:
-    """Refuse part sizes below one."""
-    if part_size < 1:
-        raise InputError(f"{type(partitioner).__name__} needs a part_size of at least 1, not {part_size}.")
+    """Refuse part sizes that are no whole number, or below one."""
+    if not isinstance(part_size, int | np.integer) or isinstance(part_size, bool) or part_size < 1:
+        raise InputError(
+            f"{type(partitioner).__name__} needs a part_size of at least 1, a whole number, not {part_size!r}."
+        )

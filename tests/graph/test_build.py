@@ -2,13 +2,16 @@ import warnings
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import stgraph
 from stgraph.errors import InputError, StgraphWarning
+from stgraph.graph.build import build_graphs
 from stgraph.graph.builders import KNN, Radius
 from stgraph.graph.slots import write_slots
 from stgraph.graph.spacing import median_spacing
@@ -54,9 +57,52 @@ def test_its_own_features(tissue):
 def test_features_that_do_not_fit(tissue):
     with pytest.raises(InputError, match=r"no obsm\['X_nix'\].*obsm has: spatial"):
         stgraph.build_graph(tissue, use_rep="X_nix")
-    for bad in (np.ones((3, 2)), np.ones(tissue.n_obs), np.full((tissue.n_obs, 2), np.nan)):
-        with pytest.raises(InputError, match="Features must be finite"):
+    holes = np.ones((tissue.n_obs, 2))
+    holes[[3, 7]] = np.nan
+    for bad, message in (
+        (np.ones((3, 2)), r"of shape \(320, C\), not \(3, 2\)"),
+        (np.ones(tissue.n_obs), r"of shape \(320, C\), not \(320,\)"),
+        (holes, "must be finite; those of 2 of 320 cells are not"),
+        (np.full((tissue.n_obs, 2), "a"), "must be numbers, not of type"),
+        (sp.csr_matrix(np.ones((tissue.n_obs, 2))), r"must be dense.*toarray"),
+    ):
+        with pytest.raises(InputError, match=message):
             stgraph.build_graph(tissue, features=bad)
+    tissue.obsm["X_own"] = np.ones((tissue.n_obs, 2))
+    with pytest.raises(InputError, match=r"given twice, as an array and as obsm\['X_own'\]"):
+        stgraph.build_graph(tissue, features=np.ones((tissue.n_obs, 2)), use_rep="X_own")
+
+
+def test_features_may_be_a_data_frame(tissue):
+    x = np.random.default_rng(0).normal(size=(tissue.n_obs, 3)).astype(np.float32)
+    tissue.obsm["X_frame"] = pd.DataFrame(x, index=tissue.obs_names)
+    for options in ({"features": pd.DataFrame(x)}, {"use_rep": "X_frame"}):
+        np.testing.assert_array_equal(stgraph.build_graph(tissue, virtual_cells=None, **options).x, x)
+
+
+@pytest.mark.parametrize("use_rep", [None, "spatial"])
+def test_who_names_the_column_is_not_told_to(slices, use_rep):
+    # All warnings are errors here.
+    both = ad.concat(slices)
+    both.uns = dict(slices[0].uns)
+    both.obs["sample"] = both.obs.pop("slice_id").astype(str)
+    graphs = build_graphs(both, slice_key="sample", use_rep=use_rep, virtual_cells=None)
+    assert {name: len(graph) for name, graph in graphs.items()} == {"synthetic_0": 320, "synthetic_1": 320}
+
+
+def test_positions_as_features_stay_apart_from_positions(tissue):
+    tissue.uns["stgraph"] = {}
+    tissue.uns["spatial"] = {"library": {"scalefactors": {"microns_per_pixel": 0.5}}}
+    tissue.obsm["spatial"] *= 2
+    (graph,) = build_graphs(tissue, use_rep="spatial", virtual_cells=None).values()
+    np.testing.assert_array_equal(graph.x, tissue.obsm["spatial"].astype(np.float32))
+    np.testing.assert_array_equal(graph.pos, tissue.obsm["spatial"] / 2)
+
+
+def test_coordinates_whose_distances_vanish(tissue):
+    tissue.obsm["spatial"] *= 1e-180
+    with pytest.raises(InputError, match=r"synthetic_0: The coordinates differ by so little .* in another unit"):
+        stgraph.build_graph(tissue, virtual_cells=None)
 
 
 def test_a_slice_never_canonicalised_is_checked(tissue):

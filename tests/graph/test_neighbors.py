@@ -85,3 +85,64 @@ def test_coincident_cells(tissue):
     stgraph.spatial_neighbors(tissue, builder=KNN(3))
     assert tissue.obsp["spatial_connectivities"][0, 1] == 1
     assert tissue.obsp["spatial_distances"].nnz == tissue.obsp["spatial_connectivities"].nnz
+
+
+def test_a_view_and_a_file_on_disk(tissue, tmp_path):
+    expected = stgraph.spatial_neighbors(tissue[:150].copy(), copy=True).obsp["spatial_distances"]
+    view = tissue[:150]
+    out = stgraph.spatial_neighbors(view, copy=True)
+    assert (out.obsp["spatial_distances"] != expected).nnz == 0
+    assert view.is_view
+    tissue[:150].copy().write_h5ad(tmp_path / "a.h5ad")
+    for copy in (True, False):
+        backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+        out = stgraph.spatial_neighbors(backed, copy=copy)
+        assert ((out if copy else backed).obsp["spatial_distances"] != expected).nnz == 0
+        assert ("spatial_distances" in backed.obsp) != copy
+        backed.file.close()
+
+
+def test_the_unit_is_found_as_for_a_graph(tissue):
+    pixels = tissue.copy()
+    pixels.uns["stgraph"] = "a note of somebody"
+    pixels.uns["spatial"] = {"library": {"scalefactors": {"microns_per_pixel": 0.25}}}
+    pixels.obsm["spatial"] *= 4
+    before = pixels.obsm["spatial"].copy()
+    stgraph.spatial_neighbors(pixels, builder=Radius(30.0))
+    expected = Radius(30.0)(tissue.obsm["spatial"])
+    np.testing.assert_allclose(pixels.obsp["spatial_distances"].toarray(), 4 * expected.toarray())
+    np.testing.assert_array_equal(pixels.obsm["spatial"], before)
+    assert pixels.uns["stgraph"] == "a note of somebody"
+    assert pixels.uns["spatial_neighbors"]["params"]["unit"] == "unknown"
+
+
+def test_microns_are_not_scaled_again(tissue):
+    with pytest.raises(InputError, match="in microns already"):
+        stgraph.spatial_neighbors(tissue, um_per_unit=0.5)
+
+
+def test_what_looks_like_several_slices_is_said(two):
+    two.obs["sample"] = two.obs.pop("slice_id").astype(str)
+    with pytest.warns(StgraphWarning, match=r"obs\['sample'\] has 2 values.*slice_key="):
+        stgraph.spatial_neighbors(two)
+    stgraph.spatial_neighbors(two, slice_key="sample")  # and then no more
+
+
+def test_categories_without_cells(two):
+    two.obs["slice_id"] = two.obs["slice_id"].astype("category").cat.add_categories("gone")
+    stgraph.spatial_neighbors(two, builder=KNN(3))
+    assert two.obsp["spatial_distances"].nnz >= 3 * two.n_obs
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_no_cell_and_one(tissue, n):
+    with pytest.raises(InputError, match=f"adata: the number of its cells is {n}, and a graph needs neighbours"):
+        stgraph.spatial_neighbors(tissue[:n].copy())
+
+
+def test_the_slots_share_no_memory(tissue):
+    tissue.obsm["spatial"][1] = tissue.obsm["spatial"][0]
+    stgraph.spatial_neighbors(tissue)
+    before = tissue.obsp["spatial_connectivities"].toarray()
+    tissue.obsp["spatial_distances"].eliminate_zeros()  # in place
+    np.testing.assert_array_equal(tissue.obsp["spatial_connectivities"].toarray(), before)

@@ -6,6 +6,7 @@ import scipy.sparse as sp
 import stgraph
 from stgraph.errors import InputError, StgraphWarning
 from stgraph.graph.builders import KNN, Radius
+from stgraph.graph.hierarchy import Hierarchical
 from stgraph.graph.slots import has_slots, read_edges, read_slots, write_edges, write_slots
 from stgraph.graph.virtual_cells import JointLeiden
 
@@ -105,6 +106,41 @@ def test_virtual_cells_must_be_complete(tissue):
     tissue.obs.loc[tissue.obs_names[0], "stgraph_virtual_cell"] = None
     with pytest.raises(InputError, match="some cells have no virtual cell"):
         read_slots(tissue)
+
+
+def test_all_levels_come_back(tissue):
+    graph = stgraph.build_graph(tissue, virtual_cells=Hierarchical(JointLeiden(resolution=6.0), max_coarse=(4, 2)))
+    assert len(graph.virtual) > 10  # numbers of two digits
+    write_slots(tissue, graph)
+    level, back = graph.virtual, read_slots(tissue, features=graph.x).virtual
+    for _ in range(3):
+        np.testing.assert_array_equal(back.membership, level.membership)
+        np.testing.assert_array_equal(back.num_cells, level.num_cells)
+        np.testing.assert_allclose(back.pos, level.pos)
+        np.testing.assert_allclose(back.x, level.x, rtol=1e-4, atol=1e-5)
+        level, back = level.parent, back.parent
+    assert level is back is None
+    write_slots(tissue, stgraph.build_graph(tissue))  # one level only
+    assert read_slots(tissue).virtual.parent is None
+    write_slots(tissue, stgraph.build_graph(tissue, virtual_cells=None))
+    assert read_slots(tissue).virtual is None
+
+
+def test_levels_must_be_nested(tissue):
+    write_slots(tissue, stgraph.build_graph(tissue))
+    tissue.obs["stgraph_virtual_cell2"] = ["a", "b"] * (tissue.n_obs // 2)
+    with pytest.raises(InputError, match=r"obs\['stgraph_virtual_cell2'\] puts cells of one finer virtual cell into sev"):
+        read_slots(tissue)
+
+
+def test_the_slots_are_copies_of_the_graph(tissue):
+    graph = stgraph.build_graph(tissue, virtual_cells=None)
+    before = graph.near.copy()
+    write_slots(tissue, graph)
+    for slot in ("spatial_distances", "spatial_connectivities"):
+        tissue.obsp[slot].data[:] = 0
+        tissue.obsp[slot].eliminate_zeros()
+    assert (graph.near != before).nnz == 0
 
 
 def test_own_prefix_is_written(tissue):
