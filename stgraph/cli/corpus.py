@@ -55,7 +55,7 @@ def build(
     from stgraph.data.jobs import processes  # noqa: PLC0415
 
     config = compose_config("corpus", [f"random_state={seed}", *(settings or [])])
-    with spoken(), _resumable(), _bar() as progress, processes(workers) as executor:
+    with spoken(), _resumable(out), _bar() as progress, processes(workers) as executor:
         manifest = build_corpus(
             slices,
             out,
@@ -107,7 +107,7 @@ class _Terminated(BaseException):
 
 
 @contextmanager
-def _resumable() -> Iterator[None]:
+def _resumable(out: Path) -> Iterator[None]:
     """Say what an interrupted build leaves."""
 
     def terminate(*_: object) -> None:
@@ -122,7 +122,7 @@ def _resumable() -> Iterator[None]:
         typer.secho(f"{'terminated' if terminated else 'interrupted'}: {stays}", fg="red", err=True)
         raise typer.Exit(143 if terminated else 130) from None
     except OSError as error:
-        typer.secho(f"error: {error}; {stays}", fg="red", err=True)
+        typer.secho(f"error: '{out}' cannot be written ({error}): see to that; {stays}", fg="red", err=True)
         raise typer.Exit(1) from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -157,7 +157,7 @@ def _bar() -> Iterator["Progress"]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Windows puts a mark before the first gene
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"The genes in '{path}' cannot be read ({error}): give a text file, one gene a line."

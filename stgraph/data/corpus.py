@@ -13,22 +13,21 @@ A corpus is a folder:
 """
 
 import os
-import re
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import Executor
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stgraph._config import to_config
 from stgraph.data.arrays import sha256_of, write_arrays
+from stgraph.data.corpus_folder import check_folder, prepare_folder
 from stgraph.data.documents import fingerprint, read_document, write_document
 from stgraph.data.jobs import Progress, each_done
-from stgraph.data.lock import LOCK, locked
+from stgraph.data.lock import locked
 from stgraph.data.making import Job, Outcome, Recipe, make_shards, sample
 from stgraph.data.manifest import (
     CONFIG,
@@ -41,10 +40,10 @@ from stgraph.data.manifest import (
     Manifest,
     SliceRecord,
     read_genes,
-    read_record,
 )
-from stgraph.data.shards import SHARD_VERSION, Shard
+from stgraph.data.shards import SHARD_VERSION
 from stgraph.data.sources import Look, Scan, Section, name_slices, scan
+from stgraph.data.standing import Standing
 from stgraph.errors import InputError, StgraphWarning, StoreError
 from stgraph.graph.builders import KNN, GraphBuilder
 from stgraph.graph.virtual_cells import JointLeiden, VirtualCellBuilder
@@ -54,9 +53,6 @@ from stgraph.preprocess.encoder import CellEncoder, LogPCA
 
 SAMPLE_CELLS = 100_000
 """Cells that the encoder is fitted to."""
-
-_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp(\.[a-z]+)?")
-"""What a killed `stgraph._files.atomic_path` leaves."""
 
 _DEFAULT_BUILDER = KNN()
 _DEFAULT_VIRTUAL = JointLeiden()
@@ -138,6 +134,8 @@ def build_corpus(
         If a setting or name cannot be used, the settings differ from those the folder was
         built with, another process writes it, or files cannot be used: the error then
         lists all of these, after everything else was built.
+    OSError
+        If the folder cannot be written, for example because the disk is full.
 
     Examples
     --------
@@ -188,10 +186,10 @@ def build_corpus(
         "random_state": random_state,
     }
     units = {path: _unit(path, um_per_unit) for path in paths}
-    _check_folder(folder, paths)
+    check_folder(folder, paths)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        _prepare(folder, settings, overwrite=overwrite)
+        prepare_folder(folder, settings, overwrite=overwrite)
         build = _Build(folder, recipe, settings, units, executor, progress)
         return build.run(encoder, vocabulary)
 
@@ -210,10 +208,12 @@ class _Build:
     def run(self, encoder: CellEncoder | None, vocabulary: list[str] | None) -> Manifest:
         failures: list[str] = []
         notes: dict[str, None] = {}
-        records = self._trusted_records()
-        complete = self._complete_files(records)
+        standing = Standing(self.folder, self.units)
+        records = standing.trusted(self._fingerprint())
+        complete = standing.complete_files(records)
         scans = self._scan([path for path in self.units if path not in complete], failures)
-        jobs = self._jobs(scans, records)
+        standing.follow_moved(scans, records)
+        jobs = self._jobs(scans, records, [*standing.records()])
         self._drop_replaced(jobs)
         self._write_genes(scans, vocabulary)
         width = self._check_width(scans, records, jobs, failures)
@@ -235,64 +235,6 @@ class _Build:
             raise InputError(_listing(failures, done))
         return manifest
 
-    def _trusted_records(self) -> dict[str, SliceRecord]:
-        """Records of slices that need not be made again."""
-        genes = read_genes(self.folder) if (self.folder / GENES).is_file() else []
-        prefixes: dict[int, str] = {}
-        trusted: dict[str, SliceRecord] = {}
-        for record in self._all_records():
-            count = int(record.genes["count"])
-            if count not in prefixes:
-                prefixes[count] = fingerprint(genes[:count])
-            if (
-                record.recipe == self._fingerprint()
-                and (count <= len(genes) and prefixes[count] == record.genes["sha256"])
-                and self._shard_is_whole(record)
-                and self._source_is_same(record)
-            ):
-                trusted[record.slice_id] = record
-        return trusted
-
-    def _all_records(self) -> Iterator[SliceRecord]:
-        """Also those that are not to be trusted: their slices keep their names."""
-        for path in sorted((self.folder / RECORDS).glob("*.json")):
-            try:
-                record = read_record(path)
-            except StoreError:
-                continue
-            if record.slice_id == path.stem:
-                yield record
-
-    def _shard_is_whole(self, record: SliceRecord) -> bool:
-        path = self.folder / SHARDS / record.shard
-        try:
-            return path.stat().st_size == record.bytes and len(Shard(path)) == record.num_cells
-        except (StoreError, OSError):
-            return False
-
-    def _source_is_same(self, record: SliceRecord) -> bool:
-        """Whether the file, if it is given now, is the one of then."""
-        source, path = record.source, Path(record.source.path)
-        if source.path not in self.units:
-            return True
-        if self.units[source.path] != source.um_per_unit or not path.is_file():
-            return False
-        stat = path.stat()
-        if (stat.st_size, stat.st_mtime_ns) == (source.bytes, source.mtime_ns):
-            return True
-        return stat.st_size == source.bytes and sha256_of(path) == source.sha256
-
-    def _complete_files(self, records: Mapping[str, SliceRecord]) -> dict[str, list[str]]:
-        """Files of which every slice is made, with these."""
-        made: dict[str, list[SliceRecord]] = {}
-        for record in records.values():
-            made.setdefault(record.source.path, []).append(record)
-        return {
-            path: [record.slice_id for record in within]
-            for path, within in made.items()
-            if path in self.units and {record.source.section for record in within} == set(within[0].source.sections)
-        }
-
     def _scan(self, paths: list[str], failures: list[str]) -> dict[str, Scan]:
         look = Look(self.recipe.slice_key, self.recipe.keep, self.recipe.use_rep)
         scans: dict[str, Scan] = {}
@@ -305,10 +247,11 @@ class _Build:
             self._tell("scan", number + 1, len(paths))
         return {path: scans[path] for path in paths if path in scans}
 
-    def _jobs(self, scans: Mapping[str, Scan], records: dict[str, SliceRecord]) -> list[Job]:
-        self._follow_moved(scans, records)
-        before = list(self._all_records())
-        kept: dict[Section, str] = {(r.source.path, r.source.section): r.slice_id for r in before}
+    def _jobs(
+        self, scans: Mapping[str, Scan], records: Mapping[str, SliceRecord], before: Sequence[SliceRecord]
+    ) -> list[Job]:
+        # Trusted ones last: a file may have been moved to where another stood.
+        kept: dict[Section, str] = {(r.source.path, r.source.section): r.slice_id for r in (*before, *records.values())}
         taken = {record.slice_id: record.source.path for record in before}
         names = name_slices({path: list(found.sections) for path, found in scans.items()}, kept, taken)
         jobs = []
@@ -317,22 +260,6 @@ class _Build:
             if todo:
                 jobs.append(Job(path, self.units[path], todo, list(found.sections)))
         return jobs
-
-    def _follow_moved(self, scans: Mapping[str, Scan], records: dict[str, SliceRecord]) -> None:
-        """A file that was built from another place, and is the same, is no new one."""
-        away: dict[int, list[SliceRecord]] = {}
-        for record in records.values():
-            if record.source.path not in self.units:
-                away.setdefault(record.source.bytes, []).append(record)
-        for path in scans:
-            stat = Path(path).stat()
-            same = away.get(stat.st_size)
-            sha256 = sha256_of(path) if same else ""
-            for record in same or []:
-                if record.source.sha256 == sha256 and record.source.um_per_unit == self.units[path]:
-                    source = replace(record.source, path=path, mtime_ns=stat.st_mtime_ns)
-                    records[record.slice_id] = replace(record, source=source)
-                    write_document(self.folder / RECORDS / f"{record.slice_id}.json", asdict(records[record.slice_id]))
 
     def _drop_replaced(self, jobs: Sequence[Job]) -> None:
         """No manifest while a slice it lists is made again."""
@@ -425,6 +352,8 @@ class _Build:
         self, function: Callable[[Job], Outcome], jobs: Sequence[Job], failures: list[str]
     ) -> Iterator[Outcome]:
         for job, outcome in each_done(self.executor, function, jobs):
+            if isinstance(outcome, OSError):
+                raise outcome  # of the corpus, not of the file: all that follow would fail like it
             if isinstance(outcome, Exception):
                 failures.append(f"'{job.path}': {_reason(outcome)}")
                 yield Outcome()
@@ -433,19 +362,25 @@ class _Build:
                 yield outcome
 
     def _finish(self, notes: dict[str, None]) -> Manifest:
-        records = self._trusted_records()
+        records = Standing(self.folder, self.units).trusted(self._fingerprint())
         lost = sorted({path.stem for path in (self.folder / RECORDS).glob("*.json")} - set(records))
         if lost:
             raise InputError(
-                f"The corpus is not complete, for these slices of it are damaged, and are not in the files given now: "
-                f"{', '.join(lost)}. Give their files too, or delete '{self.folder / RECORDS}/NAME.json' to do without."
+                f"The corpus is not complete, for these slices of it are damaged or out of date, and the files given "
+                f"now do not hold them: {', '.join(lost)}. Give files that do, or delete "
+                f"'{self.folder / RECORDS}/NAME.json' to do without."
             )
         given = {os.path.realpath(path) for path in self.units}
         others = [name for name, r in records.items() if os.path.realpath(r.source.path) not in given]
-        hashes = {f"{ENCODER}/{path.name}": sha256_of(path) for path in sorted((self.folder / ENCODER).glob("[!.]*"))}
+        kept = [self.folder / CONFIG, *sorted((self.folder / ENCODER).glob("[!.]*"))]
+        hashes = {path.relative_to(self.folder).as_posix(): sha256_of(path) for path in kept}
         slices = [records[name] for name in sorted(records)]
         manifest = Manifest(slices, read_genes(self.folder), self.settings, hashes)
         manifest.save(self.folder)
+        # Shards without a record: of slices that are no longer wanted, and now not in the manifest either.
+        for path in (self.folder / SHARDS).glob("*.safetensors"):
+            if path.stem not in records:
+                path.unlink()
         if others:
             stay = f"{len(others)} slices of files that are not given now stay in the corpus: {', '.join(others)}."
             notes[stay] = None
@@ -454,69 +389,6 @@ class _Build:
     def _tell(self, stage: str, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(stage, done, total)
-
-
-def _prepare(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Remove what killed writers left; see that the settings are those of before."""
-    for path in _leftovers(folder):
-        path.unlink(missing_ok=True)
-    if overwrite or not any((folder / RECORDS).glob("*.json")):
-        for name in (MANIFEST, RECORDS, SHARDS, ENCODER, GENES):
-            path = folder / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        write_document(folder / CONFIG, {"corpus_version": CORPUS_VERSION, "settings": settings})
-    before = read_document(folder / CONFIG)
-    if before["corpus_version"] != CORPUS_VERSION:
-        raise InputError(
-            f"The corpus '{folder}' has version {before['corpus_version']}, and this stgraph writes version "
-            f"{CORPUS_VERSION}: choose another --out, or start anew with --overwrite."
-        )
-    changed = _difference(before.get("settings"), settings)
-    if changed:
-        raise InputError(
-            f"The corpus '{folder}' was built with other settings ({'; '.join(changed)}): use the same, choose "
-            "another --out, or start anew with --overwrite."
-        )
-    for name in (SHARDS, RECORDS):
-        (folder / name).mkdir(exist_ok=True)
-    # A shard without its record was not finished, or is no slice of the corpus any more.
-    for path in (folder / SHARDS).glob("*.safetensors"):
-        if not (folder / RECORDS / f"{path.stem}.json").is_file():
-            path.unlink()
-
-
-def _leftovers(folder: Path) -> Iterator[Path]:
-    for place in (folder, folder / SHARDS, folder / RECORDS, folder / ENCODER):
-        yield from (path for path in place.glob(".*.tmp*") if _LEFTOVER.fullmatch(path.name))
-
-
-def _difference(before: Any, now: Any, at: str = "") -> list[str]:
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        keys = [*now, *(key for key in before if key not in now)]
-        return [text for key in keys for text in _difference(before.get(key), now.get(key), f"{at}.{key}".strip("."))]
-    return [] if before == now else [f"{at} is {now!r}, and was {before!r}"]
-
-
-def _check_folder(folder: Path, paths: Sequence[str]) -> None:
-    """Refuse a folder that holds anything but a corpus, before anything of it is removed."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"'{folder}' is a file, but a corpus is a folder: choose another --out.")
-    for path in paths:
-        if Path(path).resolve().is_relative_to(folder.resolve()):
-            raise InputError(f"'{path}' lies in '{folder}', the folder of the corpus: choose another --out.")
-    if not folder.is_dir():
-        return
-    if (folder / CONFIG).is_file():
-        try:
-            ours = "corpus_version" in read_document(folder / CONFIG)
-        except StoreError:
-            ours = False
-        foreign = "" if ours else CONFIG
-    else:
-        others = (p.name for p in folder.iterdir() if p.name != LOCK and not _LEFTOVER.fullmatch(p.name))
-        foreign = next(others, "")
-    if foreign:
-        raise InputError(f"'{folder}' holds '{foreign}' and is no corpus: choose another --out, or empty it.")
 
 
 def _checked_files(files: Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -555,8 +427,6 @@ def _prefix(genes: list[str]) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, BrokenExecutor):
-        return "its worker was killed, perhaps because memory ran out: use fewer workers."
     return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 

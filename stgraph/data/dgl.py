@@ -34,8 +34,8 @@ def to_dgl(data: HeteroData) -> "DGLGraph":
         names of the type where ``near`` is not enough). What belongs to the graph or to a
         type as a whole (``slice_id``, ``spacing``, ...) is in ``g.stgraph``: a dict of
         ``"graph"`` (name to value), ``"stores"`` (type to such a dict), the order of
-        ``"node_types"`` and ``"edge_types"``, and how a ``"batch"`` falls apart. DGL's own functions do not hand it on to
-        the graphs they make, nor to files.
+        ``"node_types"`` and ``"edge_types"``, and how a ``"batch"`` falls apart. DGL's own
+        functions do not hand it on to the graphs they make, nor to files.
 
     Raises
     ------

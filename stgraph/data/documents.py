@@ -10,6 +10,8 @@ from typing import Any
 from stgraph._files import atomic_path
 from stgraph.errors import StoreError
 
+_MEND = "run 'stgraph corpus build' with the same files again"
+
 
 def write_document(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Write what JSON can hold, with its hash.
@@ -38,11 +40,11 @@ def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise StoreError(f"'{path}' cannot be read ({error.strerror or error}).") from error
+        raise StoreError(f"'{path}' cannot be read ({error.strerror or error}): {_MEND}.") from error
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"'{path}' is damaged ({error}).") from error
+        raise StoreError(f"'{path}' is damaged ({error}): {_MEND}.") from error
     if not isinstance(content, dict) or content.pop("checksum", None) != fingerprint(content):
-        raise StoreError(f"'{path}' is damaged: it has changed since it was written.")
+        raise StoreError(f"'{path}' is damaged, it has changed since it was written: {_MEND}.")
     return content
 
 

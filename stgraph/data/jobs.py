@@ -6,11 +6,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
+
+from stgraph.errors import InputError
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, how much of it is done, and how much there is."""
@@ -41,6 +43,11 @@ def each_done(
         What came of it. What ends the program, such as Control-C, is raised, and jobs that
         have not begun are called off.
 
+    Raises
+    ------
+    InputError
+        If a worker was killed, for then the executor is of no more use.
+
     Examples
     --------
     >>> from concurrent.futures import ThreadPoolExecutor
@@ -64,7 +71,11 @@ def each_done(
             failure = future.exception()
             if failure is not None and not isinstance(failure, Exception):
                 raise failure
+            if isinstance(failure, BrokenExecutor):
+                raise failure
             yield futures[future], future.result() if failure is None else failure
+    except BrokenExecutor as error:
+        raise InputError("A worker was killed, perhaps for lack of memory: run again with fewer workers.") from error
     finally:
         for future in futures:
             future.cancel()

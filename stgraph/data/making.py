@@ -1,5 +1,6 @@
 """From files to shards: what the workers of a corpus build do. Nothing here imports torch."""
 
+import errno
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,8 @@ from stgraph import _keys
 from stgraph.data.arrays import sha256_of
 from stgraph.data.documents import write_document
 from stgraph.data.manifest import ENCODER, RECORDS, SHARDS, SliceRecord, Source, read_encoder, read_genes
-from stgraph.data.shards import Shard, ShardContent, write_shard
+from stgraph.data.shards import Shard
+from stgraph.data.writing import ShardContent, write_shard
 from stgraph.errors import InputError, StgraphError, StgraphWarning
 from stgraph.graph.build import graph_of
 from stgraph.graph.builders import GraphBuilder
@@ -30,6 +32,9 @@ from stgraph.partition.base import Partitioner
 
 _MOST_LABELS = 10_000
 """Different values of a label column from which on it is no label."""
+
+_NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""No fault of the file that is read."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,11 @@ def make_shards(recipe: Recipe, job: Job) -> Outcome:
     -------
     Outcome
         A slice that fails does not stop the others.
+
+    Raises
+    ------
+    OSError
+        If there is no room for what is made.
     """
     outcome = Outcome()
     folder = Path(recipe.folder)
@@ -268,6 +278,7 @@ def _write(folder: Path, content: ShardContent, recipe: Recipe, source: Source) 
         unit=graph.unit,
         symmetric=bool(shard.metadata["symmetric"]),
         categories={column: list(values) for column, values in content.categories.items()},
+        seal=shard.seal,
         recipe=recipe.fingerprint,
         genes=dict(recipe.genes),
         source=source,
@@ -328,6 +339,10 @@ def _kept(outcome: Outcome, job: Job, name: str | None = None) -> Iterator[None]
     try:
         yield
     except StgraphError as error:
+        outcome.failures.append(f"{whose}: {error}")
+    except OSError as error:
+        if error.errno in _NOT_WRITABLE:
+            raise
         outcome.failures.append(f"{whose}: {error}")
     except MemoryError:
         outcome.failures.append(f"{whose}: it does not fit into memory: use fewer workers.")

@@ -72,6 +72,8 @@ class SliceRecord:
         Whether every edge has its reverse.
     categories
         For each label column, its labels in this slice.
+    seal
+        Of the shard, `stgraph.data.shards.Shard.seal`: known as it is opened, its hash only once all of it was read.
     recipe
         Fingerprint of everything that shapes a shard, but its file.
     genes
@@ -92,6 +94,7 @@ class SliceRecord:
     unit: str
     symmetric: bool
     categories: dict[str, list[str]]
+    seal: str
     recipe: str
     genes: dict[str, Any]
     source: Source

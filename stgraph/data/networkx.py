@@ -174,11 +174,14 @@ def _fill(store: Any, told: dict[str, Any], each: list[dict[str, Any]], where: A
         array = np.empty((len(each), *shape), dtype=dtype)
         for i, values in enumerate(each):
             value = np.asarray(values[key])
-            if value.shape != shape or not np.can_cast(value.dtype, dtype, "same_kind"):
+            fits = value.shape == shape and value.dtype.kind in "biufc"
+            if fits:
+                array[i] = value
+                fits = dtype.kind in "fc" or np.array_equal(array[i], value)  # no fraction is cut off
+            if not fits:
                 raise InputError(
                     f"'{key}' of one of {where} is {values[key]!r}; it must be of type {dtype} and shape {shape}."
                 )
-            array[i] = value
         store[key] = torch.from_numpy(array)
     for key, value in told["whole"].items():
         store[key] = value

@@ -5,7 +5,7 @@ pyg-lib or torch-sparse for it. PyG's own `NodeLoader` does the loading; what is
 is the sampler, on numba.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,8 @@ class NeighborLoader(NodeLoader):  # type: ignore[misc]
         The nodes drawn, seeds first and in their order, and the edges, sorted by target;
         every attribute of nodes and edges with them. Also ``n_id`` and ``e_id``, the
         nodes and edges in ``data``; ``num_sampled_nodes`` and ``num_sampled_edges``, how
-        many each hop added; and for the seeds ``input_id`` and ``batch_size``.
+        many each hop added (the latter not for ``"induced"``, whose edges are of no hop);
+        and for the seeds ``input_id`` and ``batch_size``.
 
     Raises
     ------
@@ -293,8 +294,10 @@ def _checked_fanout(num_neighbors: Fanout, keys: list[Any]) -> tuple[dict[Any, l
                 f"{unknown or 'none'} unknown."
             )
         fanout = {key: list(num_neighbors[key]) for key in keys}
-    else:
+    elif isinstance(num_neighbors, Iterable):
         fanout = {key: list(num_neighbors) for key in keys}
+    else:
+        raise InputError(f"num_neighbors must be a list with a number for each hop, not {num_neighbors!r}.")
     hops = {len(counts) for counts in fanout.values()}
     if len(hops) != 1 or hops == {0}:
         raise InputError("num_neighbors must have one number for each hop, at least one, for all edge types as many.")
@@ -318,8 +321,10 @@ def _checked_seeds(data: Data | HeteroData, input_nodes: Any) -> Any:
         count = data[kind].num_nodes
     if nodes is not None:
         nodes = torch.as_tensor(nodes)
-        if nodes.ndim != 1 or (nodes.dtype == torch.bool and len(nodes) != count):
-            raise InputError(f"input_nodes must be an index or a mask of {count} nodes, not of shape {nodes.shape}.")
+        if nodes.ndim != 1 or (nodes.dtype == torch.bool and len(nodes) != count) or nodes.is_floating_point():
+            raise InputError(
+                f"input_nodes must be an index or a mask of {count} nodes, not {nodes.dtype} of shape {nodes.shape}."
+            )
         if nodes.dtype != torch.bool and len(nodes) and not 0 <= int(nodes.min()) <= int(nodes.max()) < count:
             raise InputError(f"input_nodes holds a number that is no node: there are {count}.")
     return nodes if kind is None else (kind, nodes)

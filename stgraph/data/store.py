@@ -208,7 +208,8 @@ class CorpusDataset(Dataset[HeteroData]):
         if shard is None:
             record = self.manifest.slices[which]
             shard = Shard(self.path / SHARDS / record.shard)
-            if (len(shard), shard.num_parts, shard.slice_id, shard.arrays["x"].shape[1]) != (
+            if (shard.seal, len(shard), shard.num_parts, shard.slice_id, shard.arrays["x"].shape[1]) != (
+                record.seal,
                 record.num_cells,
                 record.num_parts,
                 record.slice_id,

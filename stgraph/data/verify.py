@@ -76,7 +76,10 @@ def _files(folder: Path, manifest: Manifest) -> list[str]:
     """What can be said without opening a shard."""
     listed = {record.shard for record in manifest.slices}
     present = {p.name for p in (folder / SHARDS).glob("*") if not p.name.startswith(".")}
-    problems = [f"'{folder / SHARDS / name}' is not in the manifest." for name in sorted(present - listed)]
+    problems = [
+        f"'{folder / SHARDS / name}' is not in the manifest: run 'stgraph corpus build' again."
+        for name in sorted(present - listed)
+    ]
     for name, sha256 in manifest.files.items():
         if not (folder / name).is_file():
             problems.append(f"'{folder / name}' is missing: build the corpus again.")
@@ -90,7 +93,7 @@ def _files(folder: Path, manifest: Manifest) -> list[str]:
                 [] if same else [f"'{path}' does not agree with the manifest: run 'stgraph corpus build' again."]
             )
         except StoreError as error:
-            problems.append(f"{error} Run 'stgraph corpus build' with the same files again.")
+            problems.append(str(error))
     return problems
 
 

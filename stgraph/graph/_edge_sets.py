@@ -5,8 +5,9 @@ scipy's own sums, products and comparisons of sparse matrices drop explicit zero
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 from numpy.typing import NDArray
+
+from stgraph.graph.compiled import compiled
 
 
 def rows(near: sp.csr_matrix) -> NDArray[np.int32]:
@@ -52,7 +53,7 @@ def nearest(near: sp.csr_matrix, cap: int, tie: float) -> tuple[NDArray[np.bool_
     return keep, int(n_above)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _union(indptr, indices, data, other_indptr, other_indices, other_data):  # type: ignore[no-untyped-def]
     n = len(indptr) - 1
     new_indptr = np.zeros(n + 1, dtype=indptr.dtype)
@@ -78,7 +79,7 @@ def _union(indptr, indices, data, other_indptr, other_indices, other_data):  # t
     return new_indptr, new_indices[:size].copy(), new_data[:size].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _reverse(indptr, indices):  # type: ignore[no-untyped-def]
     found = np.full(len(indices), -1, dtype=np.int64)
     # Rows are visited in increasing order, so in each row what is looked for only increases.
@@ -93,7 +94,7 @@ def _reverse(indptr, indices):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _nearest(indptr, indices, data, cap, tie):  # type: ignore[no-untyped-def]
     keep = np.ones(len(indices), dtype=np.bool_)
     n_above = 0

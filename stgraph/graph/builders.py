@@ -5,10 +5,10 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 from numpy.typing import NDArray
 
 from stgraph.errors import InputError
+from stgraph.graph.compiled import compiled
 from stgraph.graph.edges import groups_to_csr, index_dtype
 from stgraph.graph.mean_degree import radius_for_mean_degree
 from stgraph.graph.nearest import TIE, nearest_with_ties
@@ -192,14 +192,14 @@ def _within(pos: NDArray[np.float64], radius: float, search: NeighborSearch) -> 
     return groups_to_csr(pos, found.start, found.neighbors, longest=radius * (1 + TIE), order=found.order)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _is_mutual(pos, i, j, reach):  # type: ignore[no-untyped-def]
     """Whether cell j, too, counts cell i among its nearest."""
     dx, dy = pos[i, 0] - pos[j, 0], pos[i, 1] - pos[j, 1]
     return np.sqrt(dx * dx + dy * dy) <= reach[j]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_neighbors(pos, rows, index, count, reach, symmetric, degree):  # type: ignore[no-untyped-def]
     for m in range(len(rows)):
         i = rows[m]
@@ -210,7 +210,7 @@ def _count_neighbors(pos, rows, index, count, reach, symmetric, degree):  # type
                     degree[index[m, e]] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _fill_neighbors(pos, rows, index, count, reach, symmetric, place, neighbors):  # type: ignore[no-untyped-def]
     for m in range(len(rows)):
         i = rows[m]

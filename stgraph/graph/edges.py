@@ -6,10 +6,10 @@ drop them or sum what is repeated, are not used.
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 from numpy.typing import DTypeLike, NDArray
 
 from stgraph.graph.chunks import in_chunks
+from stgraph.graph.compiled import compiled
 
 
 def edges_to_csr(
@@ -217,7 +217,7 @@ def _csr(indptr: NDArray[np.int64], indices: NDArray[np.integer], data: NDArray[
     return near
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_edges(row, col, symmetric, degree):  # type: ignore[no-untyped-def]
     for e in range(len(row)):
         degree[row[e]] += 1
@@ -225,7 +225,7 @@ def _count_edges(row, col, symmetric, degree):  # type: ignore[no-untyped-def]
             degree[col[e]] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _fill_edges(row, col, symmetric, place, neighbors):  # type: ignore[no-untyped-def]
     for e in range(len(row)):
         i, j = row[e], col[e]
@@ -236,13 +236,13 @@ def _fill_edges(row, col, symmetric, place, neighbors):  # type: ignore[no-untyp
             place[j] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _length(pos, i, j):  # type: ignore[no-untyped-def]
     dx, dy = pos[i, 0] - pos[j, 0], pos[i, 1] - pos[j, 1]
     return np.sqrt(dx * dx + dy * dy)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sort_rows(first, last, pos, start, neighbors, longest, order, count):  # type: ignore[no-untyped-def]
     """Neighbours of each row in the order of their final index, each once, at the row's start."""
     most = 0
@@ -273,7 +273,7 @@ def _sort_rows(first, last, pos, start, neighbors, longest, order, count):  # ty
         count[i] = kept
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _place_rows(first, last, start, neighbors, order, count, pos, indptr, indices, data):  # type: ignore[no-untyped-def]
     for i in range(first, last):
         to = indptr[order[i]]
@@ -283,14 +283,14 @@ def _place_rows(first, last, start, neighbors, order, count, pos, indptr, indice
             data[to + e] = _length(pos, i, j)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _measure_rows(first, last, indptr, indices, pos, data):  # type: ignore[no-untyped-def]
     for i in range(first, last):
         for e in range(indptr[i], indptr[i + 1]):
             data[e] = _length(pos, i, indices[e])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _merge(n, a_ptr, a_index, a_data, b_ptr, b_index, b_data):  # type: ignore[no-untyped-def]
     """Union of two matrices with sorted rows; where both have an edge, the first rules above the diagonal."""
     indptr = np.zeros(n + 1, dtype=np.int64)

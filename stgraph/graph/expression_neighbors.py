@@ -12,11 +12,11 @@ from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from stgraph.errors import InputError
+from stgraph.graph.compiled import compiled
 
 _LIST_SIZE = 512
 _LARGEST_LIST = 1024
@@ -124,7 +124,9 @@ def _halve(cells: NDArray[np.intp], x: NDArray[np.float32]) -> list[NDArray[np.i
     if len(cells) <= _LARGEST_LIST:
         return [cells]
     features = x[cells]
-    along = np.argsort(features[:, features.var(axis=0).argmax()], kind="stable")
+    widest = features[:, features.var(axis=0).argmax()]
+    # From its largest magnitude on, since the sign of a principal axis is arbitrary.
+    along = np.argsort(widest * np.sign(widest[np.abs(widest).argmax()]), kind="stable")
     return [part for half in np.array_split(cells[along], 2) for part in _halve(half, x)]
 
 
@@ -139,7 +141,7 @@ def _nearest(x: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[
     return label
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _keep_nearest(product, norms, first_row, first_column, nearest, found):  # type: ignore[no-untyped-def]
     """Insert the columns into the sorted shortlists of the rows."""
     k = nearest.shape[1]

@@ -1,11 +1,11 @@
 """The radius at which cells have so many neighbours on average."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from stgraph.errors import InputError
+from stgraph.graph.compiled import compiled
 from stgraph.graph.edges import index_dtype
 from stgraph.graph.nearest import TIE
 from stgraph.graph.spatial_order import checked_positions, spatial_order
@@ -103,7 +103,7 @@ def _pair_lengths(pos: NDArray[np.float64], radius: float) -> NDArray[np.float64
     return length[: _measure(pos[order], start, neighbors, length)]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _measure(pos, start, neighbors, length):  # type: ignore[no-untyped-def]
     size = 0
     for i in range(len(pos)):

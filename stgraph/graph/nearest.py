@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stgraph.errors import InputError
 from stgraph.graph.chunks import in_chunks
+from stgraph.graph.compiled import compiled
 from stgraph.graph.search import NeighborSearch
 
 TIE = 1e-9
@@ -110,7 +110,7 @@ def _size_for_most(pos: NDArray[np.float64], k: int, search: NeighborSearch) -> 
     return int(max(tables, key=lambda table: len(table.rows)).index.shape[1])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _choose(first, last, pos, rows, index, k, complete, count, reach):  # type: ignore[no-untyped-def]
     """Move the neighbours of each row to its front; a count of 0 if more may tie than are here."""
     others = index.shape[1] - 1

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 from numpy.typing import NDArray
 
 from stgraph.errors import InputError
 from stgraph.graph.chunks import in_chunks
+from stgraph.graph.compiled import compiled
 from stgraph.graph.nearest import TIE, nearest_with_ties
 from stgraph.graph.search import KDTreeSearch, NeighborSearch
 from stgraph.graph.spatial_order import checked_positions, spatial_order
@@ -146,7 +146,7 @@ def _empty(n: int, n_neighbors: int, include_self: bool) -> Neighborhoods:
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _from_table(first, last, pos, order, rows, index, count, offset, out_index, out_distance):  # type: ignore[no-untyped-def]
     for m in range(first, last):
         i = rows[m]
@@ -159,7 +159,7 @@ def _from_table(first, last, pos, order, rows, index, count, offset, out_index, 
         _write(cells, length, offset, out_index[order[i]], out_distance[order[i]])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _from_graph(first, last, indptr, indices, data, offset, out_index, out_distance):  # type: ignore[no-untyped-def]
     for i in range(first, last):
         cells = indices[indptr[i] : indptr[i + 1]].astype(np.int64)
@@ -167,7 +167,7 @@ def _from_graph(first, last, indptr, indices, data, offset, out_index, out_dista
         _write(cells[other], data[indptr[i] : indptr[i + 1]][other], offset, out_index[i], out_distance[i])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _write(cells, length, offset, out_index, out_distance):  # type: ignore[no-untyped-def]
     """Nearest first, the lower index first of those that tie."""
     size = len(cells)

@@ -24,7 +24,8 @@ class SToFMVirtualCells:
     the order of the cells. It is here to reproduce SToFM; `JointLeiden` has none of this.
 
     The neighbours in the plane are those of scanpy below 4096 cells, exact; above, scanpy would approximate
-    them by pynndescent, and here they stay exact (a k-d tree). Their weights are umap's own, from
+    them by pynndescent, and here they stay exact (a k-d tree). Of coincident cells, of which only one can be the
+    last neighbour, scanpy may take another. The weights are umap's own, from
     ``umap.umap_.fuzzy_simplicial_set``, which ``scanpy.pp.neighbors`` calls too, and Leiden draws the random
     numbers that ``scanpy.tl.leiden(flavor="igraph")`` draws. There is no cap on the number of virtual cells.
 

@@ -6,10 +6,10 @@ large as the area of the slice, so that one far cell does no harm.
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import DTypeLike, NDArray
 
 from stgraph.graph.chunks import in_chunks
+from stgraph.graph.compiled import compiled
 
 _MOST_STRIPS = 2**28
 """So few that a strip is told without rounding errors that matter."""
@@ -69,7 +69,7 @@ def within_radius(
     return order, start, neighbors
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _window(xs, number, begin, s, x, side, radius, low, high):  # type: ignore[no-untyped-def]
     """Where the cells beside ``x`` stand in the strip at ``side`` of strip ``s``; goes on from the last cell's."""
     t = s + side
@@ -89,7 +89,7 @@ def _window(xs, number, begin, s, x, side, radius, low, high):  # type: ignore[n
     return low, high
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count(first, last, xs, ys, number, begin, radius, limit, degree):  # type: ignore[no-untyped-def]
     s = np.searchsorted(begin, first, side="right") - 1
     low, high = np.zeros(3, dtype=np.int64), np.full(3, -1, dtype=np.int64)
@@ -107,7 +107,7 @@ def _count(first, last, xs, ys, number, begin, radius, limit, degree):  # type: 
         degree[i] = found
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _fill(first, last, xs, ys, number, begin, radius, limit, start, neighbors):  # type: ignore[no-untyped-def]
     s = np.searchsorted(begin, first, side="right") - 1
     low, high = np.zeros(3, dtype=np.int64), np.full(3, -1, dtype=np.int64)

@@ -96,7 +96,7 @@ def even_bounds(num_cells: int, num_parts: int) -> NDArray[np.int64]:
 
 def check_part_size(partitioner: object, part_size: int) -> None:
     """Refuse part sizes that are no whole number, or below one."""
-    if not isinstance(part_size, int | np.integer) or isinstance(part_size, bool) or part_size < 1:
-        raise InputError(
-            f"{type(partitioner).__name__} needs a part_size of at least 1, a whole number, not {part_size!r}."
-        )
+    if not isinstance(part_size, int | np.integer) or isinstance(part_size, bool):
+        raise InputError(f"{type(partitioner).__name__} needs a whole number as its part_size, not {part_size!r}.")
+    if part_size < 1:
+        raise InputError(f"{type(partitioner).__name__} needs a part_size of at least 1, not {part_size}.")

@@ -96,7 +96,7 @@ def halo(graph: SliceGraph, cells: NDArray[np.int64], num_hops: int) -> NDArray[
     Raises
     ------
     InputError
-        If a cell is none of the graph's, or ``num_hops`` is negative.
+        If a cell is none of the graph's, ``cells`` is a mask, or ``num_hops`` is negative.
 
     Examples
     --------
@@ -111,7 +111,10 @@ def halo(graph: SliceGraph, cells: NDArray[np.int64], num_hops: int) -> NDArray[
 
 def _reach(graph: SliceGraph, cells: NDArray[np.int64], num_hops: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Cells of a part and of its halo, each in increasing order and once."""
-    cells = np.unique(np.asarray(cells, dtype=np.int64))
+    cells = np.asarray(cells)
+    if cells.size and not np.issubdtype(cells.dtype, np.integer):
+        raise InputError(f"A part is given by the rows of its cells, not by values of type {cells.dtype}.")
+    cells = np.unique(cells.astype(np.int64))
     if num_hops < 0:
         raise InputError(f"A halo has 0 hops or more, not {num_hops}.")
     if len(cells) and not (cells[0] >= 0 and cells[-1] < len(graph)):

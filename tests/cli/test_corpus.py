@@ -69,7 +69,8 @@ def test_build_and_verify(cli, slices, tmp_path):
 
 
 def test_options_reach_the_corpus(cli, slices, tmp_path):
-    (tmp_path / "genes.txt").write_text("\n".join(stgraph.read(slices[0]).var_names[:40]) + "\n\n")
+    genes = stgraph.read(slices[0]).var_names[:40].tolist()
+    (tmp_path / "genes.txt").write_text("\n".join(genes) + "\n\n", encoding="utf-8-sig")
     done = cli(
         *("corpus", "build", slices[0], "--out", "c", "--genes", "genes.txt", "--rep", "spatial", *SMALL),
         *("--keep", "domain != 'L1'", "--set", "virtual_cells=none", "--seed", "3"),
@@ -77,7 +78,7 @@ def test_options_reach_the_corpus(cli, slices, tmp_path):
     assert done.code == 0, done.err
     assert "note: s0: 20 of its 60 genes are not in the given vocabulary" in done.err
     manifest = Manifest.load("c")
-    assert len(manifest.genes) == 40
+    assert manifest.genes == genes
     assert manifest.settings["random_state"] == 3
     assert manifest.settings["virtual_cells"] is None
     assert manifest.slices[0].channels == 2
@@ -112,14 +113,22 @@ def test_what_cannot_be_used_is_said(cli, slices, arguments, message):
     assert cli("corpus", "verify", "c").code == 2
 
 
-def test_a_full_disk(cli, slices, monkeypatch):
+@pytest.mark.parametrize("where", ["corpus.write_document", "making.write_shard"])
+def test_a_full_disk_is_no_fault_of_the_files(cli, slices, monkeypatch, where):
+    tried = []
+
     def full(*_, **__):
+        tried.append(1)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("stgraph.data.corpus.write_document", full)
-    done = cli("corpus", "build", slices[0], "--out", "c", *SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"stgraph.data.{where}", full)
+        done = cli("corpus", "build", *slices[:3], "--out", "c", *SMALL)
     assert done.code == 1
-    assert "No space left on device; what is built stays; run the same command again" in done.err
+    assert "error: 'c' cannot be written ([Errno 28] No space left on device)" in done.err
+    assert "what is built stays; run the same command again" in done.err
+    assert len(tried) == 1  # the next would fail as well
+    assert cli("corpus", "build", *slices[:3], "--out", "c", *SMALL).code == 0
 
 
 @pytest.mark.parametrize(
@@ -181,11 +190,11 @@ def killed_and_resumed(slices, out, whole, rounds, seed):
 
 @pytest.fixture(scope="module")
 def whole(slices, tmp_path_factory):
-    """What an uninterrupted build of one process makes."""
+    """What an uninterrupted build makes in this process."""
     out = tmp_path_factory.mktemp("whole") / "c"
-    process = start(slices, out)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    config = compose_config("corpus", SMALL[1::2])
+    names = {"graph": "builder", "virtual_cells": "virtual_cells", "partition": "partitioner", "encoder": "encoder"}
+    build_corpus(slices, out, **{name: instantiate(config[group]) for group, name in names.items()})
     return contents(out)
 
 

@@ -7,6 +7,8 @@ import torch
 from stgraph.data.anndata import to_anndata
 from stgraph.data.convert import MEMBER_OF, NEAR, to_hetero_data
 from stgraph.graph.build import build_graph
+from stgraph.graph.hierarchy import Hierarchical
+from stgraph.graph.virtual_cells import JointLeiden
 
 
 def test_slots(layered):
@@ -38,6 +40,16 @@ def test_there_and_back(tissue, through, tmp_path):
     crossed = pd.crosstab(again[MEMBER_OF].edge_index[1].numpy(), data[MEMBER_OF].edge_index[1].numpy())
     assert ((crossed > 0).sum(axis=1) == 1).all()
     assert ((crossed > 0).sum(axis=0) == 1).all()
+
+
+def test_levels_come_back(tissue):
+    graph = build_graph(tissue, virtual_cells=Hierarchical(JointLeiden(resolution=6.0), max_coarse=(4,)))
+    data, again = to_hetero_data(graph), to_hetero_data(to_anndata(graph), use_rep="X_features")
+    assert len(graph.virtual) > 10
+    assert again.metadata() == data.metadata()
+    for edge_type in data.edge_types:
+        assert torch.equal(again[edge_type].edge_index, data[edge_type].edge_index), edge_type
+        torch.testing.assert_close(again[edge_type].edge_attr, data[edge_type].edge_attr, rtol=1e-4, atol=1e-3)
 
 
 def test_without_virtual_cells_and_unit(tissue):

@@ -3,9 +3,10 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import anndata as ad
 import numpy as np
@@ -212,6 +213,56 @@ def test_moved_and_touched_files_are_the_same(files, build, out, tmp_path):
     assert build(moved) == manifest
 
 
+def test_renamed_files_are_the_same(files, build, out):
+    """Cells of a file are never there twice, whatever it is called."""
+    build(files)
+    before = shards(out)
+    files[1] = files[1].rename(files[1].with_name("other.h5ad"))
+    manifest = build(files)
+    assert shards(out) == before
+    assert [(r.slice_id, Path(r.source.path).stem) for r in manifest.slices] == [
+        ("s0", "s0"),
+        ("s1", "other"),
+        ("s2", "s2"),
+    ]
+    assert verify_corpus(out) == []
+    assert build(files) == manifest
+
+
+def test_files_that_are_equal_stay_two(tmp_path, build, out):
+    files = [write_slice(tmp_path / folder / "x.h5ad", 1) for folder in "ab"]
+    build(files)
+    moved = [
+        Path(shutil.move(file.parent, tmp_path / folder)) / "x.h5ad" for file, folder in zip(files, "pq", strict=True)
+    ]
+    manifest = build(moved)
+    assert [(r.slice_id, r.source.path) for r in manifest.slices] == [("a_x", str(moved[0])), ("b_x", str(moved[1]))]
+    assert verify_corpus(out) == []
+
+
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_a_file_in_the_place_of_another(files, build, out, name):
+    """Its slice goes with it, and that of the other is named as lost."""
+    there = files[0].with_name(f"{name}.h5ad")
+    files[0].rename(there)
+    build([there, files[1]])
+    files[1].replace(there)
+    with pytest.raises(InputError, match=rf"do not hold them: {name}\. Give files"):
+        build([there])
+    (out / "records" / f"{name}.json").unlink()
+    manifest = build([there])
+    assert [record.slice_id for record in manifest.slices] == ["s1"]
+    assert verify_corpus(out) == []
+
+
+def test_sections_that_went_are_named(tmp_path, build, out):
+    file = write_slice(tmp_path / "both.h5ad", edit=two_sections)
+    build([file], slice_key="part")
+    write_slice(file, edit=lambda a: a.obs.insert(0, "part", "all"))
+    with pytest.raises(InputError, match="out of date, and the files given now do not hold them: even, odd"):
+        build([file], slice_key="part")
+
+
 def test_a_changed_file_is_built_again(files, build, out):
     build(files)
     before = shards(out)
@@ -247,7 +298,7 @@ def test_a_missing_shard_is_made_again(files, build, out):
 def test_a_lost_slice_is_named(files, build, out):
     build(files)
     (out / "shards" / "s1.safetensors").unlink()
-    with pytest.raises(InputError, match="are not in the files given now: s1"):
+    with pytest.raises(InputError, match="the files given now do not hold them: s1"):
         build(files[:1])
 
 
@@ -396,6 +447,20 @@ def test_the_encoder_is_fitted_to_a_sample(files, build, out):
     assert np.array_equal(load_encoder(out).state()["components"], small)
 
 
+def test_a_slice_is_left_out_at_the_end(files, build, out, monkeypatch):
+    """Until then the manifest holds what it tells."""
+    build(files)
+    (out / "records" / "s1.json").unlink()
+    files = [files[0], files[2]]
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Manifest, "save", Mock(side_effect=Killed))
+        build(files)
+    assert all((out / "shards" / record.shard).is_file() for record in Manifest.load(out).slices)
+    assert len(build(files).slices) == 2
+    assert sorted(shards(out)) == ["s0", "s2"]
+    assert verify_corpus(out) == []
+
+
 def test_slices_without_shared_genes_are_told_what_to_do(tmp_path, build):
     def edit(adata):
         adata.var_names = [f"other{i}" for i in range(adata.n_vars)]
@@ -464,6 +529,8 @@ def flip(path, at=-1):
         (lambda out: flip(out / "encoder" / "state.safetensors"), "state.safetensors' has changed"),
         (lambda out: (out / "encoder" / "config.json").unlink(), "config.json' is missing"),
         (lambda out: flip(out / "records" / "s1.json", 20), r"s1\.json' is damaged"),
+        (lambda out: (out / "config.json").unlink(), r"config\.json' is missing"),
+        (lambda out: flip(out / "config.json", 20), r"config\.json' has changed"),
     ],
 )
 def test_verify_finds(files, build, out, damage, problem):
@@ -471,6 +538,61 @@ def test_verify_finds(files, build, out, damage, problem):
     assert verify_corpus(out) == []
     damage(out)
     assert any(pd.Series(verify_corpus(out)).str.contains(problem)), verify_corpus(out)
+
+
+@pytest.mark.parametrize("name", ["encoder/state.safetensors", "encoder/config.json", "config.json", "genes.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, flip])
+def test_a_build_mends_what_is_damaged(files, build, out, name, damage):
+    build(files)
+    before = contents(out)
+    damage(out / name)
+    build(files)
+    assert contents(out) == before
+    assert verify_corpus(out) == []
+
+
+def test_a_lost_encoder_is_not_replaced_by_another(files, build, out):
+    """Slices encoded alike, or none: one file alone would give another encoder."""
+    build(files)
+    (out / "encoder" / "state.safetensors").unlink()
+    with pytest.raises(InputError, match="do not hold them: s0, s1"):
+        build(files[2:])
+
+
+def test_the_encoder_of_somebody_else_is_not_run(files, build, out):
+    build(files)
+    before = contents(out)
+    told = read_document(out / "encoder" / "config.json")
+    write_document(out / "encoder" / "config.json", told | {"encoder": {"_target_": "os.system", "command": "x"}})
+    build(files)
+    assert contents(out) == before
+
+
+def test_a_shard_of_another_build_is_made_again(files, build, out, tmp_path):
+    build(files)
+    before = contents(out)
+    build(files, out=tmp_path / "other", encoder=LogPCA(random_state=7), sample_cells=30)
+    name = Path("shards") / "s1.safetensors"
+    assert (tmp_path / "other" / name).stat().st_size == len(before[str(name)])
+    shutil.copy(tmp_path / "other" / name, out / name)
+    build(files)
+    assert contents(out) == before
+
+
+def test_a_killed_worker_is_said_once(files, build):
+    class Broken(ThreadPoolExecutor):
+        def submit(self, *_):
+            raise BrokenExecutor
+
+    class Breaks(ThreadPoolExecutor):
+        def submit(self, *_):
+            future = Future()
+            future.set_exception(BrokenExecutor())
+            return future
+
+    for executor in (Broken(), Breaks()):
+        with pytest.raises(InputError, match=r"^A worker was killed.*run again with fewer workers\.$"):
+            build(files, executor=executor)
 
 
 def test_verify_counts_cells(tmp_path, build, out, monkeypatch):
@@ -494,7 +616,7 @@ def test_a_damaged_manifest_is_named(files, build, out):
     build(files)
     whole = (out / "manifest.json").read_text()
     (out / "manifest.json").write_text(whole.replace('"num_cells": 80', '"num_cells": 81', 1))
-    with pytest.raises(StoreError, match=r"manifest\.json' is damaged: it has changed"):
+    with pytest.raises(StoreError, match=r"manifest\.json' is damaged, it has changed.*: run 'stgraph corpus build'"):
         Manifest.load(out)
     (out / "manifest.json").write_text(whole[:-20])
     with pytest.raises(StoreError, match=r"manifest\.json' is damaged"):

@@ -71,13 +71,14 @@ def test_without_virtual_cells(tissue, way, assert_same):
     assert back["virtual"].num_nodes == 0
 
 
-def test_a_batch_is_told_apart_again(layered, way):
-    parts = [part_data(layered, part_with_halo(layered, np.arange(b, b + 9), 0), informs=False) for b in (0, 20)]
+def test_a_batch_is_told_apart_again(layered, way, assert_same):
+    parts = [part_data(layered, part_with_halo(layered, np.arange(b, b + 9), 0)) for b in (0, 20)]
     batch = Batch.from_data_list(parts)
     back = way(batch)
-    assert back.slice_id == [layered.slice_id] * 2
-    assert torch.equal(back["cell"].batch, batch["cell"].batch)
-    assert torch.equal(back["cell"].ptr, batch["cell"].ptr)
+    assert_same(back, batch)
+    assert (type(back), back.num_graphs, back.slice_id) == (type(batch), 2, [layered.slice_id] * 2)
+    for part, again in zip(parts, back.to_data_list(), strict=True):
+        assert_same(again, part)
 
 
 DTYPES = [torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool, torch.float16]
@@ -135,6 +136,55 @@ def test_nodes_taken_out_of_networkx(layered):
     assert torch.equal(back["cell"].x, expected["cell"].x)
     assert torch.equal(back[NEAR].edge_index, expected[NEAR].edge_index)
     assert torch.equal(back[NEAR].edge_attr, expected[NEAR].edge_attr)
+
+
+def test_a_batch_with_nodes_taken_out_is_one_graph(layered):
+    parts = [part_data(layered, part_with_halo(layered, np.arange(b, b + 9), 0), informs=False) for b in (0, 20)]
+    network = to_networkx(Batch.from_data_list(parts))
+    network.remove_node(("cell", 0))
+    back = from_networkx(network)
+    assert type(back) is HeteroData
+    assert back["cell"].batch.tolist() == [0] * 8 + [1] * 9
+
+
+def test_a_count_of_nodes_follows_their_number():
+    data = HeteroData()
+    data["a"].num_nodes = 5
+    data["a", "to", "a"].edge_index = torch.tensor([[0, 1], [1, 2]])
+    network = to_networkx(data)
+    network.remove_node(("a", 0))
+    back = from_networkx(network)
+    assert back["a"].num_nodes == 4
+    assert back["a", "to", "a"].edge_index.tolist() == [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda network: network.add_node("cell 5"), "node 'cell 5' is not named as to_networkx does"),
+        (lambda network: network.add_node(5), "node 5 is not named"),
+        (lambda network: network.add_node(("patch", 0)), r"node \('patch', 0\) is not named"),
+        (lambda network: network.add_edge(("cell", 0), ("cell", 1)), "has the key 0, not one as to_networkx gives"),
+        (lambda network: network.add_edge(("cell", 0), ("cell", 1), ("far", 0)), r"has the key \('far', 0\)"),
+        (lambda network: network.nodes["virtual", 0].update(num_cells=2.5), "'num_cells' of one of virtual is 2.5"),
+        (lambda network: network.nodes["cell", 0].update(pos=np.ones(3)), r"of type float32 and shape \(2,\)"),
+        (lambda network: network.nodes["cell", 0].update(owned="yes"), "of type bool and shape"),
+    ],
+)
+def test_changes_that_cannot_be_told(layered, change, message):
+    network = to_networkx(to_hetero_data(layered, informs=False))
+    change(network)
+    with pytest.raises(InputError, match=message):
+        from_networkx(network)
+
+
+def test_values_changed_in_networkx(layered):
+    network = to_networkx(to_hetero_data(layered, informs=False))
+    network.nodes["virtual", 0]["num_cells"] = 7
+    network.nodes["cell", 3]["pos"] = [1, 2]
+    back = from_networkx(network)
+    assert back["virtual"].num_cells[0] == 7
+    assert back["cell"].pos[3].tolist() == [1.0, 2.0]
 
 
 def test_what_networkx_cannot_tell_is_refused(layered):

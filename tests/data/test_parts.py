@@ -140,6 +140,15 @@ def test_parts_by_number(graph, assert_same):
 def test_bad_input(graph):
     with pytest.raises(InputError, match="num_hops of 0 or more, not -1"):
         PartDataset([graph], CoordinateBisection(80), num_hops=-1)
-    narrow = replace(graph, slice_id="other", x=graph.x[:, :3])
-    with pytest.raises(InputError, match="features of different width"):
-        PartDataset([graph, narrow], CoordinateBisection(80))
+    for name in ("other", graph.slice_id):
+        narrow = replace(graph, slice_id=name, x=graph.x[:, :3])
+        with pytest.raises(InputError, match="features of different width"):
+            PartDataset([graph, narrow], CoordinateBisection(80))
+
+
+def test_levels_that_cannot_be_batched(graph):
+    flat = replace(graph, slice_id="flat", virtual=replace(graph.virtual, parent=None))
+    with pytest.raises(InputError, match=r"different depth \(levels: {'synthetic_0': 3, 'flat': 1}\)"):
+        PartDataset([graph, flat], CoordinateBisection(80))
+    bare = replace(graph, slice_id="bare", virtual=None)
+    assert len(PartDataset([bare, flat], CoordinateBisection(80))) == 8  # V = 0 is a level, too

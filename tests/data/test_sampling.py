@@ -130,6 +130,7 @@ def test_induced_in_many_types(slice_data):
         source, target = slice_data[edge_type].edge_index
         inside = torch.isin(source, batch[edge_type[0]].n_id) & torch.isin(target, batch[edge_type[2]].n_id)
         assert batch[edge_type].e_id.sort().values.tolist() == inside.nonzero()[:, 0].tolist()
+        assert "num_sampled_edges" not in batch[edge_type]  # they would not be those that are there
         reached = [batch[edge_type[i]].n_id[batch[edge_type].edge_index[j]] for i, j in ((0, 0), (2, 1))]
         assert torch.equal(torch.stack(reached), slice_data[edge_type].edge_index[:, batch[edge_type].e_id])
 
@@ -225,6 +226,15 @@ def test_a_seed_decides(flat, num_workers):
             assert not equal(first, other[0])
 
 
+def test_with_a_generator_workers_and_epochs_differ(flat):
+    # The same seed of the batch, four times; workers have copies of the generator.
+    seeds = torch.tensor([7] * 4)
+    loader = NeighborLoader(flat, [2], seeds, num_workers=2, generator=torch.Generator().manual_seed(0))
+    drawn = [tuple(e_id.sort().values.tolist()) for _ in range(4) for e_id in e_ids(loader)]
+    assert len(set(drawn)) > 8  # of at least 15 pairs of neighbours; copies would draw 2
+    assert len(set(drawn[::4])) > 1
+
+
 def test_a_generator_leaves_the_global_one_alone(flat):
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -255,6 +265,10 @@ def test_a_seed_given_twice_is_there_twice(flat):
     in_degree = torch.bincount(batch.edge_index[1])
     assert in_degree[0] == in_degree[2] == (flat.edge_index[1] == 4).sum()
     assert torch.equal(batch.n_id[batch.edge_index], flat.edge_index[:, batch.e_id])
+    beside = int(flat.edge_index[0, flat.edge_index[1] == 4][0])
+    (batch,) = NeighborLoader(flat, [-1], torch.tensor([4, beside, 4]), batch_size=3)
+    assert 0 in batch.edge_index[0]  # as a source it has the number it had first
+    assert 2 not in batch.edge_index[0]
 
 
 def test_batches_do_not_see_each_other(flat):
@@ -291,6 +305,8 @@ def test_transforms_are_called(flat):
         ({"neighbor_sampler": object()}, "does not offer 'neighbor_sampler'"),
         ({"subgraph_type": "bidirectional"}, "'directional' or 'induced' here, not 'bidirectional'"),
         ({"num_neighbors": []}, "one number for each hop, at least one"),
+        ({"num_neighbors": 5}, "a list with a number for each hop, not 5"),
+        ({"input_nodes": ("cell", torch.tensor([1.5]))}, r"an index or a mask of 320 nodes, not torch\.float32"),
         ({"num_neighbors": [-2]}, "0 or more, or -1 for all, not -2"),
         ({"num_neighbors": [2.5]}, "0 or more, or -1 for all, not 2.5"),
         ({"num_neighbors": {NEAR: [2]}}, r"must name every edge type of the data: \{.*\} missing, none unknown"),

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from stgraph.data import shards, writing
 from stgraph.data.arrays import map_arrays, write_arrays
-from stgraph.data.shards import Shard, ShardContent, is_symmetric, write_shard
+from stgraph.data.shards import Shard, is_symmetric
+from stgraph.data.writing import ShardContent, write_shard
 from stgraph.errors import StoreError
 from stgraph.graph.builders import KNN
 from stgraph.graph.slice_graph import SliceGraph, VirtualCells
@@ -251,19 +253,17 @@ def test_what_points_out_of_the_shard_is_refused(tmp_path, monkeypatch, name, va
         array = arrays[name] = arrays[name].copy()
         array[1, 0 if array.ndim == 2 else ...] = value
         for part in range(5):
-            arrays["part.crc"][part] = shards._part_crc(arrays, *arrays["part.ptr"][part : part + 2])
-        return write_arrays(path, arrays, metadata | {"small_crc": shards._small_crc(arrays)})
+            arrays["part.crc"][part] = shards.part_crc(arrays, *arrays["part.ptr"][part : part + 2])
+        return write_arrays(path, arrays, metadata | {"small_crc": shards.small_crc(arrays)})
 
-    from stgraph.data import shards
-
-    monkeypatch.setattr(shards, "write_arrays", lie)
+    monkeypatch.setattr(writing, "write_arrays", lie)
     write_shard(tmp_path / "a.safetensors", make_content())
     with pytest.raises(StoreError, match="part 0 points to what is not there"):
         read_all(tmp_path / "a.safetensors")
 
 
 def test_other_versions_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("stgraph.data.shards.SHARD_VERSION", 99)
+    monkeypatch.setattr("stgraph.data.writing.SHARD_VERSION", 99)
     write_shard(tmp_path / "a.safetensors", make_content())
     monkeypatch.undo()
     with pytest.raises(StoreError, match="shard version 99, and this stgraph reads version 1"):

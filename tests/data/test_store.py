@@ -237,6 +237,20 @@ def test_a_lost_shard_is_named(own, edit, message):
         dataset[4]
 
 
+def test_a_shard_of_another_build_is_refused(own, sources, tmp_path):
+    """As when the corpus is built anew while it is read: as many cells and parts, of other features."""
+    dataset = CorpusDataset(own)
+    dataset[0]
+    build(sources, tmp_path / "other", sample_cells=30)
+    for name in "ab":
+        (tmp_path / "other" / "shards" / f"{name}.safetensors").replace(own / "shards" / f"{name}.safetensors")
+    dataset[1]  # what is mapped stays what it was
+    with pytest.raises(StoreError, match=r"b\.safetensors' is not the one of the manifest"):
+        dataset[4]
+    with pytest.raises(StoreError, match=r"a\.safetensors' is not the one of the manifest"):
+        CorpusDataset(own)[0]
+
+
 def test_no_corpus(tmp_path):
     with pytest.raises(StoreError, match="There is no corpus"):
         CorpusDataset(tmp_path / "nowhere")

@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import pytest
 import torch
@@ -83,6 +84,25 @@ def test_workers_and_epochs_differ_and_can_be_repeated(dataset, make, assert_sam
     for epoch, again in zip((first, second), epochs(2, 0), strict=True):
         for one, other in zip(epoch, again, strict=True):
             assert_same(one, other)
+
+
+@pytest.mark.parametrize("make", RANDOM)
+def test_a_pickled_transform_goes_on_where_it_stood(dataset, make, assert_same):
+    one = make(random_state=3)
+    one(dataset[0])
+    # Of torch's own, nothing: its generators do not reach a worker that is spawned.
+    assert not any(isinstance(value, torch.Tensor | torch.Generator) for value in one.__getstate__().values())
+    for other in (pickle.loads(pickle.dumps(one)), copy.deepcopy(one)):
+        assert_same(copy.deepcopy(one)(dataset[0]), other(dataset[0]))
+    first, second = (copy.deepcopy(one) for _ in range(2))
+    first(dataset[0])
+    assert differs(first(dataset[0]), second(dataset[0]))  # they share no generator
+
+
+@pytest.mark.slow
+def test_workers_may_be_spawned(dataset):
+    loader = DataLoader(_Transformed([dataset[0]] * 2, MaskCells()), num_workers=2, multiprocessing_context="spawn")
+    assert differs(*[batch.to_data_list()[0] for batch in loader])
 
 
 class _Transformed(torch.utils.data.Dataset):
@@ -173,6 +193,33 @@ def test_turns_are_uniform_and_every_other_slice_is_mirrored(dataset):
     assert turns.mean(dim=0).abs().max() < 0.1
     straight = RigidMotion(translation=0.0, reflect=False)
     assert all(torch.linalg.det(straight(data)["virtual"].pos[:2]) > 0 for _ in range(20))
+
+
+def test_slices_of_a_batch_count_in_their_own_spacing(batch):
+    batch.spacing = torch.tensor([1.0, 10.0, 100.0])
+    step = JitterPositions(0.5)(batch)["cell"].pos - batch["cell"].pos
+    for number, spacing in enumerate(batch.spacing.tolist()):
+        assert step[batch["cell"].batch == number].std() == pytest.approx(0.5 * spacing, rel=0.3)
+    motion = RigidMotion(translation=2.0)
+    for store in batch.node_stores:
+        store.pos = torch.zeros_like(store.pos)
+    shifts = torch.stack([motion(batch)["cell"].pos[batch["cell"].ptr[:-1]] for _ in range(300)])
+    torch.testing.assert_close(shifts.std(dim=(0, 2)), 2.0 * batch.spacing, rtol=0.15, atol=0)
+
+
+def test_slices_of_a_batch_are_mirrored_each_for_itself(batch):
+    motion = RigidMotion(translation=0.0)
+    first = batch["virtual"].ptr[:-1]
+    batch["virtual"].pos[first], batch["virtual"].pos[first + 1] = torch.eye(2)
+    turned = (motion(batch)["virtual"].pos for _ in range(20))
+    sides = torch.stack([torch.linalg.det(torch.stack([pos[first], pos[first + 1]], 1)) for pos in turned])
+    assert (sides > 0).any(dim=0).all()
+    assert not (sides[:, 0] * sides[:, 1] > 0).all()
+
+
+def test_classes_draw_independently():
+    seeds = {make(random_state=3).generator.initial_seed() for make in RANDOM}
+    assert len(seeds) == len(RANDOM)
 
 
 def test_dropped_genes_are_zero_everywhere_in_a_slice(batch):

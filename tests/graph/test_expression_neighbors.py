@@ -88,6 +88,13 @@ def test_one_crowd_of_equal_cells_does_not_make_one_long_list():
     assert all(len(set(row)) == 10 for row in found.tolist())
 
 
+def test_the_sign_of_an_axis_changes_nothing():
+    x = np.concatenate([mixture(30_000, channels=4, kinds=1), np.full((1500, 4), 0.1)])
+    found = expression_neighbors(x, 5, exact_up_to=0)
+    for signs in ([-1, 1, 1, 1], [1, -1, -1, 1]):
+        np.testing.assert_array_equal(expression_neighbors(x * signs, 5, exact_up_to=0), found)
+
+
 def test_too_few_cells():
     with pytest.raises(InputError, match="Each of 3 cells has at most 2 neighbours"):
         expression_neighbors(np.eye(3), 3)

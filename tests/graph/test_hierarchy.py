@@ -83,6 +83,14 @@ def test_no_level_that_joins_nothing():
     assert two.parent is None
 
 
+def test_a_level_that_joins_nothing_is_not_the_last():
+    """Cells of four islands: Leiden joins none of them, but a later number asks for fewer."""
+    rng = np.random.default_rng(0)
+    pos = rng.random((80, 2)) + np.repeat([[0, 0], [9, 0], [50, 0], [59, 0]], 20, axis=0)
+    found = levels(Hierarchical(JointLeiden(alpha=0.0, resolution=0.1), max_coarse=(8, 2))(np.zeros((80, 3)), pos))
+    assert [len(level) for level in found] == [4, 2]
+
+
 def test_another_base(cells):
     virtual = Hierarchical(SToFMVirtualCells(), max_coarse=[5])(*cells)
     assert len(virtual) > len(virtual.parent)

@@ -129,7 +129,9 @@ def test_all_levels_come_back(tissue):
 def test_levels_must_be_nested(tissue):
     write_slots(tissue, stgraph.build_graph(tissue))
     tissue.obs["stgraph_virtual_cell2"] = ["a", "b"] * (tissue.n_obs // 2)
-    with pytest.raises(InputError, match=r"obs\['stgraph_virtual_cell2'\] puts cells of one finer virtual cell into sev"):
+    with pytest.raises(
+        InputError, match=r"obs\['stgraph_virtual_cell2'\] puts cells of one finer virtual cell into"
+    ):
         read_slots(tissue)
 
 

@@ -3,7 +3,9 @@ import pickle
 import numpy as np
 import pytest
 
+from stgraph.errors import InputError
 from stgraph.partition.base import Partition, count_parts, even_bounds, size_bound
+from stgraph.partition.space_filling import SpaceFillingCurve
 
 
 def test_parts_are_numbered_without_gaps():
@@ -40,3 +42,16 @@ def test_even_shares_keep_the_bound():
             assert sizes.sum() == num_cells
             assert np.ptp(sizes) <= 1
             assert sizes.max() <= size_bound(part_size) <= 1.5 * part_size
+
+
+@pytest.mark.parametrize("part", [-1, 2])
+def test_no_such_part(part):
+    with pytest.raises(InputError, match=f"has parts 0 to 1, not {part}"):
+        Partition.from_membership(np.array([0, 1, 0])).cells(part)
+
+
+@pytest.mark.parametrize("part_size", ["100", 100.5, True])
+def test_a_part_size_is_a_whole_number(part_size):
+    with pytest.raises(InputError, match=f"SpaceFillingCurve needs a whole number as its part_size, not {part_size!r}"):
+        SpaceFillingCurve(part_size)
+    assert SpaceFillingCurve(np.int64(100)).max_size == 150

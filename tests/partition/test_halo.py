@@ -75,3 +75,6 @@ def test_unusable_input(graph):
     for cells in ([0, len(graph)], [-1, 0]):
         with pytest.raises(InputError, match=f"a slice of {len(graph)} cells"):
             part_with_halo(graph, np.array(cells), 1)
+    for cells in (np.ones(len(graph), dtype=bool), np.array([0.5])):
+        with pytest.raises(InputError, match=f"by the rows of its cells, not by values of type {cells.dtype}"):
+            part_with_halo(graph, cells, 1)
