@@ -127,6 +127,4 @@ def _joined(edges: list[tuple[NDArray[np.int64], sp.csr_matrix]], n: int) -> sp.
     pieces = [near.tocoo() for _, near in edges]
     row = np.concatenate([rows[near.row] for (rows, _), near in zip(edges, pieces, strict=True)])
     col = np.concatenate([rows[near.col] for (rows, _), near in zip(edges, pieces, strict=True)])
-    joined = sp.csr_matrix((np.concatenate([near.data for near in pieces]), (row, col)), shape=(n, n))
-    joined.sort_indices()
-    return joined
+    return sp.csr_matrix((np.concatenate([near.data for near in pieces]), (row, col)), shape=(n, n))

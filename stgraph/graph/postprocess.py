@@ -255,9 +255,7 @@ class LargestComponent:
 
     def __call__(self, near: sp.csr_matrix, pos: NDArray[np.float64]) -> sp.csr_matrix:
         """See `PostProcessor`; warns `StgraphWarning` if an edge is removed."""
-        # csgraph takes an explicit zero for no edge; here it is one between coincident cells.
-        pattern = sp.csr_matrix((np.ones(near.nnz), near.indices, near.indptr), shape=near.shape)
-        _, component = connected_components(pattern, directed=False)
+        _, component = connected_components(near, directed=False)
         size = np.bincount(component)
         # Components are numbered as their first cells are.
         outside = component != size.argmax() if len(size) else np.zeros(0, dtype=bool)

@@ -16,6 +16,9 @@ _SPREAD = tuple(
     )
 )
 
+_FARTHEST = 1e150
+"""Beyond, squares of distances are infinite, and a k-d tree finds neighbours that are no cells."""
+
 
 def checked_positions(pos: NDArray[np.float64]) -> NDArray[np.float64]:
     """The positions as a contiguous (N, 2) float64 array.
@@ -23,7 +26,7 @@ def checked_positions(pos: NDArray[np.float64]) -> NDArray[np.float64]:
     Raises
     ------
     InputError
-        If they have another shape or are not finite.
+        If they have another shape, are not finite, or so far off that distances are not.
 
     Examples
     --------
@@ -38,6 +41,9 @@ def checked_positions(pos: NDArray[np.float64]) -> NDArray[np.float64]:
     if not np.isfinite(pos).all():
         bad = int(np.flatnonzero(~np.isfinite(pos).all(axis=1))[0])
         raise InputError(f"The position of cell {bad} is not finite: leave out cells without a place.")
+    if np.abs(pos).max(initial=0.0) > _FARTHEST:
+        bad = int(np.abs(pos).max(axis=1).argmax())
+        raise InputError(f"The position of cell {bad}, {pos[bad].tolist()}, is no place: leave out cells without one.")
     return pos
 
 

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 import stgraph
 from stgraph.data import making
 from stgraph.data.corpus import build_corpus
-from stgraph.data.documents import read_document, write_document
+from stgraph.data.documents import fingerprint, read_document, write_document
 from stgraph.data.jobs import processes
 from stgraph.data.manifest import Manifest, load_encoder
 from stgraph.data.shards import Shard
@@ -272,6 +272,28 @@ def test_a_changed_file_is_built_again(files, build, out):
     assert {name for name in before if after[name] != before[name]} == {"s1"}
     check_cells(manifest, out)
     assert verify_corpus(out) == []
+
+
+def test_no_manifest_while_a_slice_it_lists_is_made_again(files, build, out, monkeypatch):
+    build(files)
+    write_slice(files[1], 77)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(making, "write_shard", Mock(side_effect=Killed))
+        build(files)
+    with pytest.raises(StoreError, match="is unfinished"):
+        Manifest.load(out)
+
+
+def test_a_file_that_changes_while_it_is_read(files, build, monkeypatch):
+    read = making.read
+
+    def slowly(path, **options):
+        os.utime(path)
+        return read(path, **options)
+
+    monkeypatch.setattr(making, "read", slowly)
+    with pytest.raises(InputError, match=r"s0\.h5ad': it changed while it was read: run again"):
+        build(files[:1])
 
 
 def test_um_per_unit_is_per_file(files, build, out):
@@ -575,6 +597,7 @@ def test_a_shard_of_another_build_is_made_again(files, build, out, tmp_path):
     name = Path("shards") / "s1.safetensors"
     assert (tmp_path / "other" / name).stat().st_size == len(before[str(name)])
     shutil.copy(tmp_path / "other" / name, out / name)
+    assert "is not the one that was written" in verify_corpus(out)[0]
     build(files)
     assert contents(out) == before
 
@@ -610,6 +633,34 @@ def test_verify_counts_cells(tmp_path, build, out, monkeypatch):
     monkeypatch.setattr(making, "write_shard", lambda path, c: right(path, replace(c, row=c.row // 2 * 2)))
     build([file], slice_key="part", overwrite=True)
     assert any("40 cells of" in problem and "more than once" in problem for problem in verify_corpus(out))
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        (lambda c: replace(c, row=c.row + 50), r"There are cells of rows that '.*s0\.h5ad' does not have"),
+        (lambda c: c.graph.near.data.__setitem__(0, np.nan) or c, r"s0\.safetensors' has edges without a length"),
+        (lambda c: c.graph.near.data.__setitem__(0, -1) or c, r"s0\.safetensors' has edges without a length"),
+    ],
+)
+def test_verify_finds_what_a_bad_writer_wrote(files, build, out, monkeypatch, edit, problem):
+    right = making.write_shard
+    monkeypatch.setattr(making, "write_shard", lambda path, content: right(path, edit(content)))
+    build(files[:1])
+    assert any(pd.Series(verify_corpus(out)).str.contains(problem)), verify_corpus(out)
+
+
+def test_verify_finds_what_the_manifest_has_wrong(files, build, out):
+    genes = build(files[:1], builder=KNN(5, symmetric=False)).genes
+
+    def lie(content):
+        content["slices"][0]["symmetric"] = True
+        content["genes"] = {"count": 10, "sha256": fingerprint(genes[:10])}
+
+    edit_manifest(out, lie)
+    text = "\n".join(verify_corpus(out))
+    for problem in ("genes beyond the vocabulary", "edges without their reverse", "does not agree with the manifest"):
+        assert problem in text
 
 
 def test_a_damaged_manifest_is_named(files, build, out):

@@ -231,7 +231,7 @@ def test_with_a_generator_workers_and_epochs_differ(flat):
     seeds = torch.tensor([7] * 4)
     loader = NeighborLoader(flat, [2], seeds, num_workers=2, generator=torch.Generator().manual_seed(0))
     drawn = [tuple(e_id.sort().values.tolist()) for _ in range(4) for e_id in e_ids(loader)]
-    assert len(set(drawn)) > 8  # of at least 15 pairs of neighbours; copies would draw 2
+    assert len(set(drawn)) > 4  # of at least 15 pairs of neighbours; copies would draw 2
     assert len(set(drawn[::4])) > 1
 
 

@@ -262,6 +262,30 @@ def test_what_points_out_of_the_shard_is_refused(tmp_path, monkeypatch, name, va
         read_all(tmp_path / "a.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("name", "at", "value", "message"),
+    [
+        ("measured", 1, 0, "measured genes in no order"),
+        ("virtual.1.membership", 0, 2, "members of virtual cells that are not there"),
+        ("part.ptr", 0, 1, "parts that do not cover its cells"),
+        ("part.ptr", -1, N - 1, "parts that do not cover its cells"),
+        ("part.ptr", 2, 0, "parts that do not cover its cells"),
+        ("count.indptr", 0, 1, "'count.indptr' does not cover its values"),
+        ("near.indptr", -1, 7, "'near.indptr' does not cover its values"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(tmp_path, monkeypatch, name, at, value, message):
+    def lie(path, arrays, metadata):
+        arrays[name] = arrays[name].copy()
+        arrays[name][at] = value
+        return write_arrays(path, arrays, metadata | {"small_crc": shards.small_crc(arrays)})
+
+    monkeypatch.setattr(writing, "write_arrays", lie)
+    write_shard(tmp_path / "a.safetensors", make_content(levels=2))
+    with pytest.raises(StoreError, match=rf"does not fit together \({message}\)"):
+        Shard(tmp_path / "a.safetensors")
+
+
 def test_other_versions_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("stgraph.data.writing.SHARD_VERSION", 99)
     write_shard(tmp_path / "a.safetensors", make_content())

@@ -176,6 +176,9 @@ def test_too_few_cells(builder):
 def test_positions_that_are_none(builder):
     with pytest.raises(InputError, match="cell 1 is not finite"):
         builder(np.array([[0.0, 0.0], [np.nan, 0.0], [1.0, np.inf]]))
+    # The squares of distances overflow, and the k-d tree names cells that are not there.
+    with pytest.raises(InputError, match=r"cell 1, \[-1e\+300, 0.0\], is no place"):
+        builder(np.array([[0.0, 0.0], [-1e300, 0.0], [1.0, 0.0]]))
     with pytest.raises(InputError, match=r"\(N, 2\), not \(4, 3\)"):
         builder(np.zeros((4, 3)))
 

@@ -8,6 +8,7 @@ from stgraph.errors import InputError
 from stgraph.graph.builders import KNN, Radius
 from stgraph.graph.edges import edges_to_csr
 from stgraph.graph.neighborhoods import neighborhoods, neighborhoods_of
+from stgraph.graph.postprocess import SelfLoops
 
 coordinates = st.one_of(
     arrays(float, st.tuples(st.integers(2, 30), st.just(2)), elements=st.integers(-(10**6), 10**6).map(float)),
@@ -84,7 +85,9 @@ def test_of_a_graph_that_has_them(pos, k, include_self):
 
 def test_of_a_graph_with_few_edges():
     pos = np.array([[0.0, 0.0], [2.0, 0.0], [1.0, 0.0], [50.0, 0.0]])
-    found = neighborhoods_of(Radius(2.0)(pos), 3)
+    near = Radius(2.0)(pos)
+    found = neighborhoods_of(near, 3)
+    np.testing.assert_array_equal(neighborhoods_of(SelfLoops()(near, pos), 3).index, found.index)
     np.testing.assert_array_equal(found.index, [[0, 2, 1, -1], [1, 2, 0, -1], [2, 0, 1, -1], [3, -1, -1, -1]])
     np.testing.assert_array_equal(found.distance[3], [0, np.inf, np.inf, np.inf])
     np.testing.assert_array_equal(found.distance[0], [0, 1, 2, np.inf])

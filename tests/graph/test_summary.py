@@ -46,6 +46,13 @@ def test_by_hand():
     }
 
 
+def test_edges_of_one_direction_connect():
+    pos = np.array([[0.0, 0.0], [3.0, 0.0], [3.0, 4.0], [9.0, 9.0]])
+    near = edges_to_csr(pos, np.array([0, 2]), np.array([1, 1]), symmetric=False)
+    graph = SliceGraph("a", np.ones((4, 1), dtype=np.float32), pos, near, None, 1.0, "um")
+    assert components(graph).tolist() == [0, 0, 0, 1]
+
+
 def test_no_edges():
     found = summarize(graph_of([[0, 0], [3, 0]], [], []))
     assert (found["edges"], found["components"], found["longest edge"]) == (0, 2, 0.0)

@@ -3,7 +3,7 @@ import pytest
 
 from stgraph.errors import InputError
 from stgraph.graph.slice_graph import SliceGraph
-from stgraph.partition.tiles import SquareTiles
+from stgraph.partition.tiles import SquareTiles, _squares
 from stgraph.testing.partitioners import PartitionerContract
 
 
@@ -52,6 +52,16 @@ def test_same_tiles_as_stofm(seed):
     expected = stofm(pos, num)
     partition = SquareTiles(num)(graph_at(pos))
     assert [partition.cells(p).tolist() for p in range(partition.num_parts)] == expected
+
+
+def test_a_cell_just_before_an_edge_stays_before_it():
+    # The quotient of its place and the side of a square is 3.0, and yet it lies in the third square, not in the fourth.
+    pos = np.array([[2.4, 0.0], [10.4, 1.5], [6.642640687119285, 0.5], [6.7, 0.5], [6.6, 0.5]])
+    partition = SquareTiles(1)(graph_at(pos))
+    assert [partition.cells(p).tolist() for p in range(partition.num_parts)] == stofm(pos, 1)
+    assert np.floor((pos[2, 0] - 2.4) / np.sqrt((pos[1, 0] - 2.4) * 1.5 / 6)) == 3
+    squares = _squares(pos, 6)
+    assert squares[2] == squares[4] != squares[3]
 
 
 @pytest.mark.parametrize(("n", "tiles"), [(1000, 1), (2000, 6), (5000, 9), (10_000, 12), (50_000, 54)])

@@ -62,6 +62,15 @@ def test_shades_of_a_directed_graph():
     assert shades[0] != shades[1]
 
 
+def test_parts_that_touch_in_one_direction_differ():
+    n = 60
+    rng = np.random.default_rng(0)
+    near = sp.csr_matrix(np.triu(rng.random((n, n)) < 0.12, k=1).astype(float))
+    shades = part_shades(graph_at(rng.random((n, 2)), near), Partition(np.arange(n), n))
+    row, col = near.nonzero()
+    assert (shades[row] != shades[col]).all()
+
+
 def test_more_neighbours_than_shades():
     """Twelve parts, each of which touches every other."""
     n = 12
