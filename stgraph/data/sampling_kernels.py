@@ -1,8 +1,9 @@
 """Sampling of in-neighbours on a CSC matrix, in numba."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from stgraph.graph.compiled import compiled
 
 INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 FIRST = np.uint64(0xBF58476D1CE4E5B9)
@@ -77,7 +78,7 @@ def induced_edges(
     return result
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _below(state, bound):  # type: ignore[no-untyped-def]
     """A whole number from 0 to ``bound - 1``, by SplitMix64 (Steele, Lea and Flood 2014)."""
     state[0] += INCREMENT
@@ -88,7 +89,7 @@ def _below(state, bound):  # type: ignore[no-untyped-def]
     return np.int64(np.float64(z >> np.uint64(11)) * 2.0**-53 * bound)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _choose(degree, count, state, chosen):  # type: ignore[no-untyped-def]
     """``count`` different numbers below ``degree`` into ``chosen``."""
     if count <= _LINEAR or count * count < degree:
@@ -108,7 +109,7 @@ def _choose(degree, count, state, chosen):  # type: ignore[no-untyped-def]
             chosen[k] = every[k]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sample(colptr, row, targets, first, count, replace, local, num_known, state):  # type: ignore[no-untyped-def]
     total = 0
     for target in targets:
@@ -147,7 +148,7 @@ def _sample(colptr, row, targets, first, count, replace, local, num_known, state
     return source, end, edge, new[:num_new].copy()
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _induced(colptr, row, targets, local):  # type: ignore[no-untyped-def]
     total = 0
     for target in targets:

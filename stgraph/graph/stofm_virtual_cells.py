@@ -89,11 +89,9 @@ class SToFMVirtualCells:
         n = len(plane)
         k = self.n_neighbors if self.n_neighbors <= n else 1 + n // 2  # what scanpy does in tiny slices
         distance, neighbor = cKDTree(plane).query(plane, k=k, workers=-1)
-        # umap wants the cell itself first. Among coincident cells it comes anywhere, or not at all.
-        own = neighbor == np.arange(n)[:, None]
-        missing = ~own.any(axis=1)
-        neighbor[missing, -1], own[missing, -1] = np.flatnonzero(missing), True
-        order = np.argsort(~own, axis=1, kind="stable")
+        # Of more than k coincident cells the cell itself may be missing; umap passes over it wherever it stands.
+        missing = np.flatnonzero((neighbor != np.arange(n)[:, None]).all(axis=1))
+        neighbor[missing, -1] = missing
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Tensorflow not installed")
             from umap.umap_ import fuzzy_simplicial_set  # noqa: PLC0415 - seconds to import
@@ -102,8 +100,8 @@ class SToFMVirtualCells:
             k,
             None,
             None,
-            knn_indices=np.take_along_axis(neighbor, order, axis=1),
-            knn_dists=np.take_along_axis(distance, order, axis=1),
+            knn_indices=neighbor,
+            knn_dists=distance,
         )
         return sp.csr_matrix(weights)
 

@@ -1,7 +1,6 @@
 """What a slice graph looks like, in numbers."""
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
@@ -43,10 +42,7 @@ def degree_distribution(graph: SliceGraph) -> NDArray[np.int64]:
 
 def components(graph: SliceGraph) -> NDArray[np.int64]:
     """Connected component of each cell, (N,), the largest first; edges count both ways."""
-    # csgraph takes an explicit zero for no edge; here it is one between coincident cells.
-    near = graph.near
-    pattern = sp.csr_matrix((np.ones(near.nnz, dtype=np.int8), near.indices, near.indptr), shape=near.shape)
-    label = connected_components(pattern, directed=False)[1]
+    label = connected_components(graph.near, directed=False)[1]
     rank = np.empty(label.max() + 1, dtype=np.int64)
     rank[np.argsort(-np.bincount(label), kind="stable")] = np.arange(len(rank))
     return np.asarray(rank[label])

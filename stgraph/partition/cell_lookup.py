@@ -7,11 +7,13 @@ and not on the slice, as that of an array over all cells would: a slice of a mil
 import numpy as np
 from numba import njit
 
+from stgraph.graph.compiled import compiled
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _EMPTY = np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def make_table(capacity):  # type: ignore[no-untyped-def]
     """Empty table for ``capacity`` cells: cells and their places, (a power of two,) each."""
     size = 16
@@ -20,7 +22,7 @@ def make_table(capacity):  # type: ignore[no-untyped-def]
     return np.full(size, _EMPTY, dtype=np.int64), np.empty(size, dtype=np.int32)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def find_slot(keys, cell):  # type: ignore[no-untyped-def]
     """Slot that holds ``cell``, or else the one it belongs in, which is empty."""
     mask = np.uint64(len(keys) - 1)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stgraph.errors import InputError
+from stgraph.graph.compiled import compiled
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.partition.cell_lookup import find_slot, make_table
 
@@ -127,7 +127,7 @@ def _reach(graph: SliceGraph, cells: NDArray[np.int64], num_hops: int) -> tuple[
     return cells, np.sort(reached[len(cells) :])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _hop(indptr, indices, reached, frontier):  # type: ignore[no-untyped-def]
     """Append the cells seen from those at ``frontier`` and after, each once."""
     bound = len(reached)

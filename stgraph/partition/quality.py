@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from stgraph.errors import InputError
+from stgraph.graph.compiled import compiled
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.partition.base import Partition
 
@@ -98,7 +98,7 @@ def partition_quality(graph: SliceGraph, partition: Partition) -> PartitionQuali
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _measure(indptr, indices, membership, order, sizes):  # type: ignore[no-untyped-def]
     """Cut edges, boundary cells, and for each part its halo and its connected pieces; cells come part by part."""
     seen_by = np.full(len(membership), -1, dtype=np.int64)
@@ -124,7 +124,7 @@ def _measure(indptr, indices, membership, order, sizes):  # type: ignore[no-unty
     return cut, boundary, halo, pieces
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _find(root, cell):  # type: ignore[no-untyped-def]
     """Representative of the piece of a cell, on a path that is halved on the way."""
     while root[cell] != cell:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stgraph.errors import InputError
+from stgraph.graph.compiled import compiled
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.partition.base import Partition, check_part_size, count_parts, even_bounds, size_bound
 
@@ -95,7 +95,7 @@ def hilbert_order(pos: NDArray[np.floating]) -> NDArray[np.int64]:
     return np.argsort(_along_curve(grid), kind="stable")
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _along_curve(grid):  # type: ignore[no-untyped-def]
     """Distance along the curve of points of a square grid, quadrant by quadrant from the largest."""
     key = np.empty(len(grid), dtype=np.int64)

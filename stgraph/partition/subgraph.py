@@ -2,9 +2,9 @@
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 from numpy.typing import NDArray
 
+from stgraph.graph.compiled import compiled
 from stgraph.partition.cell_lookup import find_slot, make_table
 
 
@@ -38,7 +38,7 @@ def induced(near: sp.csr_matrix, cells: NDArray[np.int64]) -> sp.csr_matrix:
     return sp.csr_matrix((data, indices, indptr), shape=(len(cells), len(cells)))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _induced(indptr, indices, data, cells):  # type: ignore[no-untyped-def]
     keys, places = make_table(len(cells))
     bound = 0

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from numba import njit
 from numpy.typing import NDArray
+
+from stgraph.graph.compiled import compiled
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def undirected(adjacency: sp.csr_matrix, weights: NDArray[np.int64] | None = Non
     return UndirectedGraph(adjacency.indptr.astype(np.int64), adjacency.indices.astype(np.int64), weights)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _is_undirected(indptr, indices, weights):  # type: ignore[no-untyped-def]
     """Whether the reverse of each edge is there, at the same weight, rows are in order and there are no loops.
 

@@ -683,6 +683,16 @@ def test_a_damaged_manifest_is_named(files, build, out):
         verify_corpus(files[0].parent)
 
 
+def test_a_newer_version_is_named(files, build, out):
+    build(files[:1])
+    for name in ("manifest.json", "config.json"):
+        write_document(out / name, read_document(out / name) | {"corpus_version": 2})
+    with pytest.raises(StoreError, match=r"corpus version 2 .* reads version 1: use the stgraph that wrote it"):
+        Manifest.load(out)
+    with pytest.raises(InputError, match=r"has version 2, and this stgraph writes version 1.*--overwrite"):
+        build(files[:1])
+
+
 def test_a_manifest_leads_nowhere_else(files, build, out):
     build(files)
     edit_manifest(out, lambda content: content["slices"][0].update(slice_id="../../elsewhere"))

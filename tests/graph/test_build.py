@@ -181,3 +181,14 @@ def test_a_graph_without_edges_is_refused(tissue):
 def test_many_isolated_cells_are_said(tissue):
     with pytest.warns(StgraphWarning, match="cells have no neighbour"):
         stgraph.build_graph(tissue, builder=Radius(7.5), virtual_cells=None)
+
+
+def test_a_few_isolated_cells_are_not(tissue):
+    for isolated in (16, 17):  # of 320: a twentieth, and more than that
+        tissue.obsm["spatial"][:isolated] = -1000.0 * np.arange(1, isolated + 1)[:, None]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            stgraph.build_graph(tissue, builder=Radius(60.0), virtual_cells=None)
+        said = [str(one.message) for one in caught if "have no neighbour" in str(one.message)]
+        assert len(said) == (isolated == 17)
+        assert all("17 of 320 cells" in message for message in said)

@@ -84,11 +84,14 @@ def test_no_level_that_joins_nothing():
 
 
 def test_a_level_that_joins_nothing_is_not_the_last():
-    """Cells of four islands: Leiden joins none of them, but a later number asks for fewer."""
-    rng = np.random.default_rng(0)
-    pos = rng.random((80, 2)) + np.repeat([[0, 0], [9, 0], [50, 0], [59, 0]], 20, axis=0)
-    found = levels(Hierarchical(JointLeiden(alpha=0.0, resolution=0.1), max_coarse=(8, 2))(np.zeros((80, 3)), pos))
+    """Cells of four islands: Leiden joins none of them, but a later number asks for fewer; those nearest in space."""
+    island = np.repeat(np.arange(4), 20)
+    pos = np.random.default_rng(0).random((80, 2)) + np.array([[0, 0], [9, 0], [50, 0], [59, 0]])[island]
+    builder = Hierarchical(JointLeiden(alpha=0.0, resolution=0.1), max_coarse=(8, 2))
+    found = levels(builder(np.eye(2)[island % 2], pos))
     assert [len(level) for level in found] == [4, 2]
+    top = found[1].membership[found[0].membership]
+    assert len(set(zip((island // 2).tolist(), top.tolist(), strict=True))) == 2
 
 
 def test_another_base(cells):

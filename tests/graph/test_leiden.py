@@ -1,4 +1,5 @@
 import random
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import igraph
@@ -70,6 +71,14 @@ def test_one_round_is_not_all():
     graph = sp.csr_matrix(noise + noise.T)
     once, stable = (leiden(graph, resolution=1.0, random_state=0, n_iterations=n) for n in (1, -1))
     assert modularity(graph.toarray(), once, 1.0) < modularity(graph.toarray(), stable, 1.0)
+
+
+def test_threads_draw_from_generators_of_their_own():
+    _, graph = planted(groups=1)
+    alone = [leiden(graph, resolution=2.0, random_state=seed) for seed in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda seed: leiden(graph, resolution=2.0, random_state=seed), range(16)))
+    np.testing.assert_array_equal(together, alone)
 
 
 def test_igraph_gets_its_own_generator_back_even_after_an_error():

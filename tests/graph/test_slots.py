@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from stgraph.errors import InputError, StgraphWarning
 from stgraph.graph.builders import KNN, Radius
 from stgraph.graph.hierarchy import Hierarchical
 from stgraph.graph.slots import has_slots, read_edges, read_slots, write_edges, write_slots
-from stgraph.graph.virtual_cells import JointLeiden
+from stgraph.graph.virtual_cells import JointLeiden, aggregate
 
 
 def squidpy_like(adata, pattern, *, key="spatial", distances=None):
@@ -126,12 +128,17 @@ def test_all_levels_come_back(tissue):
     assert read_slots(tissue).virtual is None
 
 
+def test_virtual_cells_of_one_size_keep_their_numbers(tissue):
+    graph = stgraph.build_graph(tissue, virtual_cells=None)
+    graph = replace(graph, virtual=aggregate(np.arange(len(graph)) % 20, graph.x, graph.pos))
+    write_slots(tissue, graph)
+    np.testing.assert_array_equal(read_slots(tissue).virtual.membership, graph.virtual.membership)
+
+
 def test_levels_must_be_nested(tissue):
     write_slots(tissue, stgraph.build_graph(tissue))
     tissue.obs["stgraph_virtual_cell2"] = ["a", "b"] * (tissue.n_obs // 2)
-    with pytest.raises(
-        InputError, match=r"obs\['stgraph_virtual_cell2'\] puts cells of one finer virtual cell into"
-    ):
+    with pytest.raises(InputError, match=r"obs\['stgraph_virtual_cell2'\] puts cells of one finer virtual cell into"):
         read_slots(tissue)
 
 
