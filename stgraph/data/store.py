@@ -133,7 +133,11 @@ class CorpusDataset(Dataset[HeteroData]):
 
     def __getstate__(self) -> dict[str, Any]:
         # Maps are of a process; another makes its own.
-        return {name: value for name, value in self.__dict__.items() if name not in ("_open", "_verified", "_codes")}
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("_open", "_levels", "_verified", "_codes")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -187,6 +191,7 @@ class CorpusDataset(Dataset[HeteroData]):
 
     def _forget(self) -> None:
         self._open: OrderedDict[int, Shard] = OrderedDict()
+        self._levels: int | None = None
         self._verified: dict[int, NDArray[np.bool_]] = {}
         self._codes: dict[int, list[NDArray[np.int64]]] = {}
 
@@ -216,6 +221,14 @@ class CorpusDataset(Dataset[HeteroData]):
                 record.channels,
             ) or (shard.arrays["measured"] >= len(self.genes)).any():
                 raise StoreError(f"The shard '{shard.path}' is not the one of the manifest. To mend it, {MEND}.")
+            # PyG makes batches of graphs with the same types only; of others it numbers nodes wrongly.
+            levels = max(1, shard.metadata["levels"])
+            if self._levels not in (None, levels):
+                raise InputError(
+                    f"'{record.slice_id}' has {levels} levels of virtual cells and others {self._levels}, which cannot "
+                    "be batched: build the corpus with a builder that gives every slice the same levels."
+                )
+            self._levels = levels
         self._open[which] = shard
         if len(self._open) > _MAX_OPEN:
             self._open.popitem(last=False)

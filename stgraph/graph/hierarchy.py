@@ -24,7 +24,8 @@ class Hierarchical:
 
     Two virtual cells touch as often as a cell of one is among the nearest neighbours of a cell of the
     other. Those that touch more than their sizes explain are joined, level by level, up to the given
-    numbers. A level that would join nothing is left out.
+    numbers. Every slice gets all levels, for slices of different depth cannot be batched; one that joins
+    nothing repeats the level below it.
 
     Parameters
     ----------
@@ -76,8 +77,6 @@ class Hierarchical:
         contacts = self._contacts(levels[0], pos)
         for size in self.max_coarse:
             joined = self._join(levels[-1], contacts, size)
-            if joined.max() + 1 == len(levels[-1]):
-                continue
             coarse = aggregate(joined, levels[-1].x, levels[-1].pos, num_cells=levels[-1].num_cells)
             levels.append(coarse)
             contacts = contract(contacts, coarse.membership)

@@ -1,5 +1,6 @@
 import os
 import pickle
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from stgraph.data.parts import part_data
 from stgraph.data.store import CorpusDataset, PartOrderSampler
 from stgraph.errors import InputError, StgraphWarning, StoreError
 from stgraph.graph.builders import KNN
+from stgraph.graph.hierarchy import Hierarchical
 from stgraph.graph.virtual_cells import JointLeiden
 from stgraph.partition.halo import part_with_halo
 from stgraph.partition.spatial import CoordinateBisection
@@ -272,3 +274,23 @@ def test_sampler(corpus):
     assert len(list(DataLoader(dataset, sampler=sampler, batch_size=5))) == 3
     with pytest.raises(InputError, match="window"):
         PartOrderSampler(dataset, window=0)
+
+
+@dataclass(frozen=True)
+class Uneven:
+    """Virtual cells with a parent for large slices only: a part of a researcher's own."""
+
+    def __call__(self, x, pos):
+        return (Hierarchical() if len(x) > 200 else JointLeiden())(x, pos)
+
+
+def test_slices_with_other_levels_are_not_batched(tmp_path):
+    for name, n_cells in (("a", 150), ("b", 250)):
+        adata = stgraph.synthetic_tissue(n_cells=n_cells, n_genes=60)[0]
+        del adata.obs["slice_id"]
+        adata.write_h5ad(tmp_path / f"{name}.h5ad")
+    build_corpus([tmp_path / "a.h5ad", tmp_path / "b.h5ad"], tmp_path / "corpus", virtual_cells=Uneven())
+    dataset = CorpusDataset(tmp_path / "corpus")
+    dataset[0]
+    with pytest.raises(InputError, match="'b' has 2 levels of virtual cells and others 1"):
+        dataset[len(dataset) - 1]

@@ -75,12 +75,14 @@ def test_rotation_and_order_change_nothing(cells):
     )
 
 
-def test_no_level_that_joins_nothing():
-    one = Hierarchical()(np.ones((1, 3)), np.zeros((1, 2)))
-    assert one.parent is None
-    assert one.num_cells.tolist() == [1]
-    two = Hierarchical(JointLeiden(max_virtual=1), max_coarse=(3, 2, 1))(np.eye(5), np.eye(5)[:, :2])
-    assert two.parent is None
+def test_every_slice_has_all_levels():
+    """One that joins nothing repeats the level below."""
+    for builder in (Hierarchical(max_coarse=(3, 2)), Hierarchical(JointLeiden(max_virtual=1), max_coarse=(3, 2))):
+        for virtual in (builder(np.ones((1, 3)), np.zeros((1, 2))), builder(np.ones((40, 3)), np.eye(40)[:, :2])):
+            found = levels(virtual)
+            assert len(found) == 3
+            assert [int(level.num_cells.sum()) for level in found] == [len(found[0].membership)] * 3
+    assert [len(level) for level in found] == [1, 1, 1]
 
 
 def test_a_level_that_joins_nothing_is_not_the_last():
@@ -89,8 +91,8 @@ def test_a_level_that_joins_nothing_is_not_the_last():
     pos = np.random.default_rng(0).random((80, 2)) + np.array([[0, 0], [9, 0], [50, 0], [59, 0]])[island]
     builder = Hierarchical(JointLeiden(alpha=0.0, resolution=0.1), max_coarse=(8, 2))
     found = levels(builder(np.eye(2)[island % 2], pos))
-    assert [len(level) for level in found] == [4, 2]
-    top = found[1].membership[found[0].membership]
+    assert [len(level) for level in found] == [4, 4, 2]
+    top = found[2].membership[found[1].membership[found[0].membership]]
     assert len(set(zip((island // 2).tolist(), top.tolist(), strict=True))) == 2
 
 
