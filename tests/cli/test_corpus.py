@@ -147,9 +147,14 @@ def test_signals_leave_what_can_be_gone_on_with(cli, slices, monkeypatch, number
             time.sleep(5)
         return write(path, content)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(making, "write_shard", interrupted)
-        done = cli("corpus", "build", *slices[:3], "--out", "c", *SMALL)
+    # Whoever runs the tests in the background of a shell has Control-C ignored, and Python leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(making, "write_shard", interrupted)
+            done = cli("corpus", "build", *slices[:3], "--out", "c", *SMALL)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert done.code == code
     assert f"{word}: what is built stays; run the same command again to go on" in done.err
     assert "nothing was written" not in done.err
