@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from stgraph.errors import InputError
+from stgraph.graph.arguments import check_positive, check_whole
 from stgraph.graph.compiled import compiled
 from stgraph.graph.edges import groups_to_csr, index_dtype
 from stgraph.graph.mean_degree import radius_for_mean_degree
@@ -87,8 +87,7 @@ class KNN:
     in_microns: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.n_neighbors < 1:
-            raise InputError(f"KNN needs n_neighbors of at least 1, not {self.n_neighbors}.")
+        check_whole(self, "n_neighbors")
 
     def __call__(self, pos: NDArray[np.float64]) -> sp.csr_matrix:
         """Edges of the cells at ``pos``; see `GraphBuilder`."""
@@ -133,8 +132,7 @@ class Radius:
     in_microns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.radius) and self.radius > 0):
-            raise InputError(f"Radius needs a positive radius in microns, not {self.radius}.")
+        check_positive(self, "radius", " in microns")
 
     def __call__(self, pos: NDArray[np.float64]) -> sp.csr_matrix:
         """Edges of the cells at ``pos``; see `GraphBuilder`."""
@@ -176,8 +174,7 @@ class RadiusByDegree:
     in_microns: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.mean_degree) and self.mean_degree > 0):
-            raise InputError(f"RadiusByDegree needs a positive mean_degree, not {self.mean_degree}.")
+        check_positive(self, "mean_degree")
 
     def __call__(self, pos: NDArray[np.float64]) -> sp.csr_matrix:
         """Edges of the cells at ``pos``; see `GraphBuilder`."""

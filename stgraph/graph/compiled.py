@@ -1,18 +1,20 @@
 """Loops compiled by Numba, and kept on disk where that can be written to."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from numba import njit
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any], *, fastmath: Set[str] = frozenset()) -> Any:
     """Compile a loop over arrays when it is first called; it holds no GIL.
 
     Parameters
     ----------
     function
         Of arrays and numbers.
+    fastmath
+        Liberties that LLVM may take with floats, by its names; none by default.
 
     Returns
     -------
@@ -35,6 +37,6 @@ def compiled(function: Callable[..., Any]) -> Any:
     3.0
     """
     try:
-        return njit(cache=True, nogil=True)(function)
+        return njit(cache=True, nogil=True, fastmath=set(fastmath))(function)
     except RuntimeError:  # no place for a cache
-        return njit(nogil=True)(function)
+        return njit(nogil=True, fastmath=set(fastmath))(function)

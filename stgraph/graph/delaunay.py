@@ -30,7 +30,7 @@ class Delaunay:
 
     The triangulation spans gaps and concave outlines of tissue with long edges, above
     all where the outermost cells are nearly on a line, as the pixel positions of arrays
-    are: give ``max_length``, or prune with `stgraph.graph.postprocess.LengthPercentile`.
+    are: give ``max_length``, or prune with `stgraph.graph.pruning.LengthPercentile`.
 
     Parameters
     ----------

@@ -105,7 +105,7 @@ def groups_to_csr(
     np.cumsum(indptr, out=indptr)
     indices, data = np.empty(indptr[-1], dtype=neighbors.dtype), np.empty(indptr[-1])
     in_chunks(_place_rows, n, start, neighbors, order, count, pos, indptr, indices, data)
-    return _csr(indptr, indices, data)
+    return csr_of(indptr, indices, data)
 
 
 def table_to_csr(pos: NDArray[np.float64], index: NDArray[np.integer]) -> sp.csr_matrix:
@@ -165,38 +165,6 @@ def with_lengths(pattern: sp.csr_matrix, pos: NDArray[np.float64]) -> sp.csr_mat
     return sp.csr_matrix((data, pattern.indices.copy(), pattern.indptr.copy()), shape=pattern.shape)
 
 
-def symmetrize(near: sp.csr_matrix) -> sp.csr_matrix:
-    """Add the reverse of every edge, at the same length.
-
-    Parameters
-    ----------
-    near
-        (N, N) edge lengths, no edge twice; explicit zeros are edges.
-
-    Returns
-    -------
-    csr_matrix
-        (N, N) symmetric to the bit: where an edge and its reverse differ in length, that
-        of the cell with the lower index is taken.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import scipy.sparse as sp
-    >>> from stgraph.graph.edges import symmetrize
-    >>> symmetrize(sp.csr_matrix(np.array([[0.0, 5.0], [0.0, 0.0]]))).toarray()
-    array([[0., 5.],
-           [5., 0.]])
-    """
-    near = near.sorted_indices()
-    reverse = near.tocsc()  # its columns are the rows of the reverse
-    n = near.shape[0]
-    small = index_dtype(n)
-    sides = [(m.indptr.astype(np.int64), m.indices.astype(small), m.data.astype(np.float64)) for m in (near, reverse)]
-    indptr, indices, data = _merge(n, *sides[0], *sides[1])
-    return _csr(indptr, indices, data)
-
-
 def index_dtype(largest: int) -> DTypeLike:
     """The smallest type scipy has for indices and pointers up to ``largest``.
 
@@ -209,7 +177,17 @@ def index_dtype(largest: int) -> DTypeLike:
     return np.int32 if largest <= np.iinfo(np.int32).max else np.int64
 
 
-def _csr(indptr: NDArray[np.int64], indices: NDArray[np.integer], data: NDArray[np.float64]) -> sp.csr_matrix:
+def csr_of(indptr: NDArray[np.int64], indices: NDArray[np.integer], data: NDArray[np.float64]) -> sp.csr_matrix:
+    """Square matrix of rows that are in order, with the smallest indices scipy has for it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stgraph.graph.edges import csr_of
+    >>> csr_of(np.array([0, 1, 1]), np.array([1]), np.array([5.0])).toarray()
+    array([[0., 5.],
+           [0., 0.]])
+    """
     n = len(indptr) - 1
     index = index_dtype(max(n, len(indices)))
     near = sp.csr_matrix((data, indices.astype(index, copy=False), indptr.astype(index)), shape=(n, n))
@@ -288,25 +266,3 @@ def _measure_rows(first, last, indptr, indices, pos, data):  # type: ignore[no-u
     for i in range(first, last):
         for e in range(indptr[i], indptr[i + 1]):
             data[e] = _length(pos, i, indices[e])
-
-
-@compiled
-def _merge(n, a_ptr, a_index, a_data, b_ptr, b_index, b_data):  # type: ignore[no-untyped-def]
-    """Union of two matrices with sorted rows; where both have an edge, the first rules above the diagonal."""
-    indptr = np.zeros(n + 1, dtype=np.int64)
-    indices = np.empty(len(a_index) + len(b_index), dtype=a_index.dtype)
-    data = np.empty(len(indices))
-    size = 0
-    for i in range(n):
-        a, b = a_ptr[i], b_ptr[i]
-        while a < a_ptr[i + 1] or b < b_ptr[i + 1]:
-            from_a = b == b_ptr[i + 1] or (a < a_ptr[i + 1] and a_index[a] <= b_index[b])
-            from_b = a == a_ptr[i + 1] or (b < b_ptr[i + 1] and b_index[b] <= a_index[a])
-            indices[size] = a_index[a] if from_a else b_index[b]
-            upper = indices[size] >= i
-            data[size] = a_data[a] if from_a and (upper or not from_b) else b_data[b]
-            size += 1
-            a += from_a
-            b += from_b
-        indptr[i + 1] = size
-    return indptr, indices[:size].copy(), data[:size].copy()

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from stgraph.errors import InputError
+from stgraph.graph.arguments import check_positive, check_whole
 from stgraph.graph.builders import KNN
 from stgraph.graph.leiden import leiden
 from stgraph.graph.merge_clusters import contract, merge_clusters
@@ -60,14 +61,17 @@ class Hierarchical:
     random_state: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "max_coarse", tuple(self.max_coarse))  # a config has a list
-        sizes = self.max_coarse
+        given: object = self.max_coarse
+        if not isinstance(given, list | tuple) or not all(type(size) is int for size in given):
+            raise InputError(f"Hierarchical needs a list of whole numbers as max_coarse, as (64, 8), not {given!r}.")
+        sizes = tuple(given)
+        object.__setattr__(self, "max_coarse", sizes)  # a config has a list
         if not sizes or min(sizes) < 1 or any(coarse >= fine for fine, coarse in pairwise(sizes)):
             raise InputError(
                 f"Hierarchical needs max_coarse to be decreasing positive numbers, one for each level, not {sizes}."
             )
-        if not self.resolution > 0 or self.n_neighbors < 1:
-            raise InputError("Hierarchical needs positive resolution and n_neighbors.")
+        check_positive(self, "resolution")
+        check_whole(self, "n_neighbors")
         if not callable(self.base):
             raise InputError(f"Hierarchical needs a builder of virtual cells as its base, not {self.base!r}.")
 

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 from sklearn.decomposition import PCA
 
 from stgraph.errors import InputError
+from stgraph.graph.arguments import check_positive, check_whole
 from stgraph.graph.leiden import leiden
 from stgraph.graph.slice_graph import VirtualCells
 from stgraph.graph.virtual_cells import aggregate, check_cells
@@ -61,8 +62,8 @@ class SToFMVirtualCells:
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise InputError(f"SToFMVirtualCells needs alpha from 0 (expression) to 1 (space), not {self.alpha}.")
-        if not self.resolution > 0 or self.n_neighbors < 2:
-            raise InputError("SToFMVirtualCells needs a positive resolution and n_neighbors of at least 2.")
+        check_positive(self, "resolution")
+        check_whole(self, "n_neighbors", least=2)
 
     def __call__(self, x: NDArray[np.floating], pos: NDArray[np.float64]) -> VirtualCells:
         """Virtual cells of one slice; see `VirtualCellBuilder`."""

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from stgraph.errors import InputError
+from stgraph.graph.arguments import check_positive, check_whole
 from stgraph.graph.builders import KNN
 from stgraph.graph.cell_order import canonical_order
 from stgraph.graph.expression_neighbors import expression_neighbors
@@ -77,8 +78,10 @@ class JointLeiden:
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise InputError(f"JointLeiden needs alpha from 0 (space) to 1 (expression), not {self.alpha}.")
-        if not self.resolution > 0 or self.n_neighbors < 1 or self.max_virtual < 1:
-            raise InputError("JointLeiden needs positive resolution, n_neighbors and max_virtual.")
+        check_positive(self, "resolution")
+        check_whole(self, "n_neighbors")
+        check_whole(self, "max_virtual")
+        check_whole(self, "random_state", least=0)
         if self.flavor not in get_args(Flavor):
             raise InputError(f"JointLeiden's flavor must be 'igraph' or 'leidenalg', not {self.flavor!r}.")
         if self.n_iterations < 1 and self.n_iterations != -1:

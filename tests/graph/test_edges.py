@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stgraph.graph import edges
-from stgraph.graph.edges import edges_to_csr, groups_to_csr, symmetrize, table_to_csr, with_lengths
+from stgraph.graph.edges import edges_to_csr, groups_to_csr, table_to_csr, with_lengths
 
 
 @st.composite
@@ -72,27 +72,6 @@ def test_table_with_padding():
     assert as_dict(near) == {(0, 2): 1.0, (1, 2): 0.0}
 
 
-@settings(deadline=None)
-@given(edge_lists())
-def test_symmetrized_is_the_union_with_the_reverse(edge_list):
-    pos, row, col = edge_list
-    near = edges_to_csr(pos, row, col, symmetric=False)
-    assert as_dict(symmetrize(near)) == expected(pos, row, col, True)
-    assert as_dict(near) == expected(pos, row, col, False)
-
-
-def test_symmetrized_lengths_are_kept_and_made_one():
-    near = sp.csr_matrix(np.array([[0.0, 5.0, 7.0], [5.5, 0.0, 0.0], [0.0, 2.0, 0.0]]))
-    both = symmetrize(near).toarray()
-    np.testing.assert_array_equal(both, [[0, 5, 7], [5, 0, 2], [7, 2, 0]])
-
-
-def test_symmetrize_takes_unsorted_rows_and_other_types():
-    near = sp.csr_matrix((np.array([2, 1], dtype=np.int32), np.array([2, 1]), np.array([0, 2, 2, 2])), shape=(3, 3))
-    np.testing.assert_array_equal(symmetrize(near).toarray(), [[0, 1, 2], [1, 0, 0], [2, 0, 0]])
-    np.testing.assert_array_equal(near.indices, [2, 1])
-
-
 def test_lengths_replace_whatever_there_was():
     pattern = sp.csr_matrix((np.array([0.0, 9.0]), np.array([1, 0]), np.array([0, 1, 2])), shape=(2, 2))
     near = with_lengths(pattern, np.array([[0, 0], [3, 4]]))
@@ -108,4 +87,4 @@ def test_indices_of_64_bits(monkeypatch):
     pos = np.random.default_rng(0).random((8, 2))
     row, col = np.nonzero(~np.eye(8, dtype=bool))
     near = edges_to_csr(pos, row, col, symmetric=True)
-    assert as_dict(near) == as_dict(symmetrize(near)) == expected(pos, row, col, True)
+    assert as_dict(near) == expected(pos, row, col, True)

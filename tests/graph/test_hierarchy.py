@@ -114,7 +114,7 @@ def test_config_round_trip():
         ({"max_coarse": (4, 4)}, "decreasing positive numbers"),
         ({"max_coarse": (4, 0)}, "decreasing positive numbers"),
         ({"resolution": 0.0}, "positive resolution"),
-        ({"n_neighbors": 0}, "positive resolution and n_neighbors"),
+        ({"n_neighbors": 0}, "n_neighbors of at least 1, not 0"),
         ({"base": "joint_leiden"}, "builder of virtual cells as its base, not 'joint_leiden'"),
     ],
 )

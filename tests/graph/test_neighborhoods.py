@@ -7,8 +7,8 @@ from hypothesis.extra.numpy import arrays
 from stgraph.errors import InputError
 from stgraph.graph.builders import KNN, Radius
 from stgraph.graph.edges import edges_to_csr
+from stgraph.graph.joining import SelfLoops
 from stgraph.graph.neighborhoods import neighborhoods, neighborhoods_of
-from stgraph.graph.postprocess import SelfLoops
 
 coordinates = st.one_of(
     arrays(float, st.tuples(st.integers(2, 30), st.just(2)), elements=st.integers(-(10**6), 10**6).map(float)),

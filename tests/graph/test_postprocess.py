@@ -13,17 +13,9 @@ from stgraph.errors import InputError, StgraphWarning
 from stgraph.graph.builders import KNN, Radius
 from stgraph.graph.delaunay import Delaunay
 from stgraph.graph.edges import edges_to_csr
-from stgraph.graph.postprocess import (
-    BridgeIsolated,
-    LargestComponent,
-    LengthPercentile,
-    MaxLength,
-    MaxNeighbors,
-    Mutual,
-    PostProcessed,
-    SelfLoops,
-    Symmetrize,
-)
+from stgraph.graph.joining import BridgeIsolated, SelfLoops, Symmetrize
+from stgraph.graph.postprocess import PostProcessed
+from stgraph.graph.pruning import LargestComponent, LengthPercentile, MaxLength, MaxNeighbors, Mutual
 from stgraph.testing.builders import GraphBuilderContract
 
 

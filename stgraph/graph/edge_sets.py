@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from stgraph.graph.compiled import compiled
+from stgraph.graph.edges import csr_of, index_dtype
 
 
 def rows(near: sp.csr_matrix) -> NDArray[np.int32]:
@@ -29,13 +30,34 @@ def kept(near: sp.csr_matrix, keep: NDArray[np.bool_]) -> sp.csr_matrix:
 
 def union(near: sp.csr_matrix, other: sp.csr_matrix) -> sp.csr_matrix:
     """Edges of either; the length is that of ``near`` where both have it."""
-    near, other = in_order(near), in_order(other)
-    # Indices may need 64 bits where those of neither input do.
-    index = np.int32 if near.nnz + other.nnz < np.iinfo(np.int32).max else np.int64
-    indptr, indices, data = _union(
-        near.indptr.astype(index), near.indices, near.data, other.indptr, other.indices, other.data
-    )
-    return sp.csr_matrix((data, indices, indptr), shape=near.shape)
+    return _merged(in_order(near), in_order(other), mirrored=False)
+
+
+def symmetrize(near: sp.csr_matrix) -> sp.csr_matrix:
+    """Add the reverse of every edge, at the same length.
+
+    Parameters
+    ----------
+    near
+        (N, N) edge lengths, no edge twice; explicit zeros are edges.
+
+    Returns
+    -------
+    csr_matrix
+        (N, N) symmetric to the bit: where an edge and its reverse differ in length, that
+        of the cell with the lower index is taken.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import scipy.sparse as sp
+    >>> from stgraph.graph.edge_sets import symmetrize
+    >>> symmetrize(sp.csr_matrix(np.array([[0.0, 5.0], [0.0, 0.0]]))).toarray()
+    array([[0., 5.],
+           [5., 0.]])
+    """
+    near = near.sorted_indices()
+    return _merged(near, near.tocsc(), mirrored=True)  # the columns of one are the rows of its reverse
 
 
 def reverse(near: sp.csr_matrix) -> NDArray[np.int64]:
@@ -53,30 +75,34 @@ def nearest(near: sp.csr_matrix, cap: int, tie: float) -> tuple[NDArray[np.bool_
     return keep, int(n_above)
 
 
+def _merged(near: sp.csr_matrix, other: sp.csr_matrix, *, mirrored: bool) -> sp.csr_matrix:
+    n = near.shape[0]
+    sides = [
+        (m.indptr.astype(np.int64), m.indices.astype(index_dtype(n)), m.data.astype(np.float64)) for m in (near, other)
+    ]
+    return csr_of(*_merge(n, *sides[0], *sides[1], mirrored))
+
+
 @compiled
-def _union(indptr, indices, data, other_indptr, other_indices, other_data):  # type: ignore[no-untyped-def]
-    n = len(indptr) - 1
-    new_indptr = np.zeros(n + 1, dtype=indptr.dtype)
-    new_indices = np.empty(len(indices) + len(other_indices), dtype=indices.dtype)
-    new_data = np.empty(len(new_indices), dtype=data.dtype)
+def _merge(n, a_ptr, a_index, a_data, b_ptr, b_index, b_data, mirrored):  # type: ignore[no-untyped-def]
+    """Rows in order; where both have an edge the first rules, but if ``mirrored`` the second below the diagonal."""
+    indptr = np.zeros(n + 1, dtype=np.int64)
+    indices = np.empty(len(a_index) + len(b_index), dtype=a_index.dtype)
+    data = np.empty(len(indices))
     size = 0
     for i in range(n):
-        a, b = indptr[i], other_indptr[i]
-        while a < indptr[i + 1] or b < other_indptr[i + 1]:
-            ours = b >= other_indptr[i + 1] or (a < indptr[i + 1] and indices[a] <= other_indices[b])
-            if ours:
-                new_indices[size] = indices[a]
-                new_data[size] = data[a]
-                if b < other_indptr[i + 1] and other_indices[b] == indices[a]:
-                    b += 1
-                a += 1
-            else:
-                new_indices[size] = other_indices[b]
-                new_data[size] = other_data[b]
-                b += 1
+        a, b = a_ptr[i], b_ptr[i]
+        while a < a_ptr[i + 1] or b < b_ptr[i + 1]:
+            from_a = b == b_ptr[i + 1] or (a < a_ptr[i + 1] and a_index[a] <= b_index[b])
+            from_b = a == a_ptr[i + 1] or (b < b_ptr[i + 1] and b_index[b] <= a_index[a])
+            indices[size] = a_index[a] if from_a else b_index[b]
+            first = not mirrored or indices[size] >= i
+            data[size] = a_data[a] if from_a and (first or not from_b) else b_data[b]
             size += 1
-        new_indptr[i + 1] = size
-    return new_indptr, new_indices[:size].copy(), new_data[:size].copy()
+            a += from_a
+            b += from_b
+        indptr[i + 1] = size
+    return indptr, indices[:size].copy(), data[:size].copy()
 
 
 @compiled
