@@ -113,7 +113,7 @@ def test_what_cannot_be_used_is_said(cli, slices, arguments, message):
     assert cli("corpus", "verify", "c").code == 2
 
 
-@pytest.mark.parametrize("where", ["corpus.write_document", "making.write_shard"])
+@pytest.mark.parametrize("where", ["building.write_document", "making.write_shard"])
 def test_a_full_disk_is_no_fault_of_the_files(cli, slices, monkeypatch, where):
     tried = []
 
