@@ -30,10 +30,10 @@ $(VENV)/native: $(VENV)/installed
 	$(PIP) --no-build-isolation torch-scatter torch-cluster
 	@touch $@
 
-extras: $(VENV)/extras  ## Add DGL and Dask, which some tests need and most people do not.
+extras: $(VENV)/extras  ## Add DGL, Dask and Triton, which some tests need and most people do not.
 
 $(VENV)/extras: $(VENV)/installed
-	$(PIP) --editable '.[dgl,dask]'
+	$(PIP) --editable '.[dgl,dask,triton]'
 	@touch $@
 
 demo: install  ## The main job on synthetic tissue; open demo/report.html.
