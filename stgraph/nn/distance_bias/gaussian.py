@@ -1,4 +1,4 @@
-"""What a distance adds to the attention of each head."""
+"""Gaussians along the logarithm of the distance, with an affine map for each edge type."""
 
 import math
 
@@ -40,6 +40,10 @@ class GaussianBias(nn.Module):
 
     def __init__(self, heads: int, num_kernels: int = 16, num_edge_types: int = 5, max_distance: float = 100.0) -> None:
         super().__init__()
+        self.heads = heads
+        self.num_kernels = num_kernels
+        self.num_edge_types = num_edge_types
+        self.max_distance = max_distance
         self.scale = nn.Parameter(torch.ones(num_edge_types))
         self.shift = nn.Parameter(torch.zeros(num_edge_types))
         # Distances to virtual cells are tens of spacings, to neighbours a few: the logarithm serves both.
