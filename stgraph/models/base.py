@@ -16,7 +16,8 @@ class ModelOutput(NamedTuple):
         (N, C) states of the cells.
     query
         (N, C) for each cell, what its surroundings say about it: the state of a node at
-        its place that holds no content and sees all the cell sees, but not the cell.
+        its place that holds no content and sees all the cell sees, but not the cell. In a
+        model without queries it is ``cell``, which says so of masked cells only.
     virtual
         (V, C) states of the virtual cells.
     near_pair
@@ -39,9 +40,13 @@ class CellGraphModel(nn.Module, ABC):
     ----------
     num_layers
         Hops a cell can see, so the halo a part needs for exact inference.
+    part_size
+        Cells of a part, for models to which a part is all there is: they are embedded part by part, without a halo.
+        None where parts with a halo give the embeddings of the whole slice.
     """
 
     num_layers: int
+    part_size: int | None = None
 
     @abstractmethod
     def forward(self, data: HeteroData) -> ModelOutput:

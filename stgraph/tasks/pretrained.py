@@ -13,6 +13,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from stgraph._config import instantiate, to_config
+from stgraph.data.box import SliceBox
 from stgraph.data.parts import part_data
 from stgraph.errors import CheckpointError, InputError, TrustError
 from stgraph.graph.build import graph_of
@@ -69,7 +70,8 @@ class Pretrained:
             From `graph`.
         part_size
             Cells embedded at once. Each part sees as many hops around it as the network
-            has layers, so that the result does not depend on it.
+            has layers, so that the result does not depend on it. A model that has a
+            ``part_size`` of its own is given parts of that, without their surroundings.
 
         Returns
         -------
@@ -77,12 +79,14 @@ class Pretrained:
             (N, C) float32.
         """
         device = next(self.model.parameters()).device
-        partition = CoordinateBisection(part_size)(graph)
+        partition = CoordinateBisection(self.model.part_size or part_size)(graph)
+        hops = 0 if self.model.part_size else self.model.num_layers
+        box = SliceBox([graph])
         out: NDArray[np.float32] | None = None
         for number in range(partition.num_parts):
             # One part at a time: all pairs of cells and virtual cells of a large slice would not fit.
-            part = part_with_halo(graph, partition.cells(number), self.model.num_layers)
-            states = _to_numpy(self.model.embed(part_data(graph, part).to(device)))[part.owned]
+            part = part_with_halo(graph, partition.cells(number), hops)
+            states = _to_numpy(self.model.embed(box(part_data(graph, part)).to(device)))[part.owned]
             out = np.empty((len(graph), states.shape[1]), dtype=np.float32) if out is None else out
             out[part.cells[part.owned]] = states
         assert out is not None

@@ -44,3 +44,47 @@ def test_dropout_reaches_the_attention_weights(graph):
 def test_channels_must_fit_heads():
     with pytest.raises(ValueError, match="multiple of heads"):
         SE2Block(10, heads=4, ffn_channels=8)
+
+
+def test_norm_is_pre_or_post():
+    with pytest.raises(ValueError, match="norm must be 'pre' or 'post', not 'none'"):
+        SE2Block(8, heads=4, ffn_channels=8, norm="none")
+
+
+def test_weights_of_saved_models_keep_their_names():
+    names = {name.rpartition(".")[0] for name in SE2Block(8, heads=2, ffn_channels=16).state_dict()}
+    assert names == {"norm_attention", "qkv", "out", "norm_ffn", "ffn.0", "ffn.2"}
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_where_the_norms_stand(graph, norm):
+    torch.manual_seed(0)
+    block = SE2Block(8, heads=2, ffn_channels=16, norm=norm, backend="reference").eval()
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    x, pair = torch.randn(6, 8), torch.randn(36, 2)
+
+    def attended(x):
+        q, k, v = block.qkv(x).view(6, 3, 2, 4).unbind(1)
+        weight = (torch.einsum("ihd,jhd->ijh", q, k) / 2 + pair.view(6, 6, 2)).softmax(1)
+        return block.out(torch.einsum("ijh,jhd->ihd", weight, v).reshape(6, 8))
+
+    if norm == "pre":
+        middle = x + attended(block.norm_attention(x))
+        expected = middle + block.ffn(block.norm_ffn(middle))
+    else:
+        middle = block.norm_attention(x + attended(x))
+        expected = block.norm_ffn(middle + block.ffn(middle))
+    torch.testing.assert_close(block(x, graph, pair)[0], expected)
+
+
+@pytest.mark.parametrize("backend", ["dense", "fused-cpu", "reference"])
+def test_the_backend_is_the_one_asked_for(graph, backend, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "stgraph.nn.se2_block.edge_attention",
+        lambda q, k, v, pair, graph, **options: asked.append(options["backend"]) or (v, pair),
+    )
+    SE2Block(8, heads=2, ffn_channels=16, backend=backend)(torch.randn(6, 8), graph, torch.randn(36, 2))
+    assert asked == [backend]

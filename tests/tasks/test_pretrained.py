@@ -1,10 +1,18 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import stgraph
+from stgraph.data.box import SliceBox
+from stgraph.data.parts import part_data
 from stgraph.errors import CheckpointError
+from stgraph.models.pair_scope import CompletePairs
+from stgraph.models.stofm_se2 import SToFMSE2
+from stgraph.partition.halo import part_with_halo
+from stgraph.partition.spatial import CoordinateBisection
 
 
 @pytest.fixture
@@ -50,3 +58,19 @@ def test_weights_of_another_shape_are_listed(folder):
     path.write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=r"'encode\.weight' has shape \(64, 20\), not \(32, 20\)"):
         stgraph.from_pretrained(folder)
+
+
+def test_a_model_to_which_a_part_is_all_there_is_is_given_parts_of_its_size(fitted, tissue):
+    """In the unit of published weights, which takes the box of the whole slice."""
+    pretrained = replace(fitted.pretrained, domains=None)
+    graph = pretrained.graph(tissue[:150].copy())
+    scope = CompletePairs(unit="diagonal", max_nodes=200)
+    torch.manual_seed(0)
+    pretrained.model = SToFMSE2(graph.x.shape[1], 16, 1, 2, 16, 8, scope=scope).eval()
+    found = pretrained.embed_graph(graph)
+    parts = CoordinateBisection(100)(graph)
+    assert parts.num_parts == 2
+    for number in range(2):
+        cells = parts.cells(number)
+        part = SliceBox([graph])(part_data(graph, part_with_halo(graph, cells, 0)))
+        np.testing.assert_allclose(found[cells], pretrained.model.embed(part).numpy(), atol=1e-6)
