@@ -16,6 +16,9 @@ from stgraph.errors import InputError, TrustError
 
 TARGET = "_target_"
 
+AS_CONFIGS = "_as_configs_"
+"""Class attribute: names of the arguments that the class wants as configs, for it builds them itself, several times."""
+
 
 def instantiate(config: Any, *, trusted: Sequence[str] | None = None, **extra: Any) -> Any:
     """Build the object a config describes.
@@ -49,7 +52,11 @@ def instantiate(config: Any, *, trusted: Sequence[str] | None = None, **extra: A
             return {key: instantiate(value, trusted=trusted) for key, value in config.items()}
         cls = import_class(str(config[TARGET]), trusted=trusted)
         given = {key: value for key, value in config.items() if key != TARGET}
-        arguments = {key: instantiate(value, trusted=trusted) for key, value in given.items()} | extra
+        as_configs = getattr(cls, AS_CONFIGS, ())
+        arguments = {
+            key: _checked(value, trusted) if key in as_configs else instantiate(value, trusted=trusted)
+            for key, value in given.items()
+        } | extra
         _check_arguments(str(config[TARGET]), cls, arguments)
         try:
             return cls(**arguments)
@@ -129,6 +136,19 @@ def import_class(path: str, *, trusted: Sequence[str] | None = None) -> type:
     return cls
 
 
+def _checked(config: Any, trusted: Sequence[str] | None) -> Any:
+    """A config as it is, every class in it looked up and trusted."""
+    if isinstance(config, Mapping):
+        if TARGET in config:
+            import_class(str(config[TARGET]), trusted=trusted)
+        for value in config.values():
+            _checked(value, trusted)
+    elif isinstance(config, Sequence) and not isinstance(config, str | bytes):
+        for item in config:
+            _checked(item, trusted)
+    return config
+
+
 def _check_trust(path: str, module: str, trusted: Sequence[str] | None) -> None:
     package = module.partition(".")[0]
     if trusted is not None and package not in trusted:
@@ -145,11 +165,13 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
 
 def _check_arguments(path: str, cls: type, arguments: Mapping[str, Any]) -> None:
     known = _parameters(cls)
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
     for name in arguments:
-        if name not in known:
+        if name not in known and not takes_any:
             raise InputError(f"'{path}' has no parameter '{name}'.{_hint(name, known)} It takes: {', '.join(known)}.")
     for name, value in arguments.items():
-        _check_type(path, name, value, known[name].annotation)
+        if name in known:
+            _check_type(path, name, value, known[name].annotation)
     for name, parameter in known.items():
         if parameter.default is inspect.Parameter.empty and name not in arguments:
             raise InputError(f"'{path}' needs the parameter '{name}'.")

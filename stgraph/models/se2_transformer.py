@@ -1,5 +1,8 @@
 """The SE(2) graph transformer: attention biased by distances, blind to position."""
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
@@ -7,6 +10,8 @@ from torch_geometric.data import HeteroData
 from stgraph.models.base import CellGraphModel, ModelOutput
 from stgraph.models.cell_graph import EDGE_TYPES, cell_graph
 from stgraph.nn.distance_bias import GaussianBias
+from stgraph.nn.layer import make_layers
+from stgraph.nn.module_config import module_config
 from stgraph.nn.se2_block import SE2Block
 
 
@@ -32,11 +37,16 @@ class SE2Transformer(CellGraphModel):
     heads
         H, attention heads.
     ffn_channels
-        Width of the feed-forward networks.
+        Width of the feed-forward networks of `SE2Block`.
     num_kernels
         Gaussians of the distance bias.
     dropout
-        In the blocks.
+        In each `SE2Block`.
+    layer
+        What takes the place of `SE2Block`: a `stgraph.nn.layer.GraphLayer`, or its config.
+        An object is a pattern: each of the ``num_layers`` is built anew, with weights of
+        its own. ``ffn_channels`` and ``dropout`` say nothing about it; it has arguments of
+        its own. The attribute is the config.
 
     Shapes
     ------
@@ -58,6 +68,9 @@ class SE2Transformer(CellGraphModel):
     torch.Size([200, 64])
     """
 
+    # A layer of a config comes as its config: an object may not tell all of what it was built with.
+    _as_configs_: ClassVar = ("layer",)
+
     def __init__(
         self,
         in_channels: int,
@@ -67,6 +80,7 @@ class SE2Transformer(CellGraphModel):
         ffn_channels: int = 128,
         num_kernels: int = 16,
         dropout: float = 0.0,
+        layer: nn.Module | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         widths = (in_channels, hidden_channels, num_layers, heads, ffn_channels, num_kernels)
@@ -79,12 +93,18 @@ class SE2Transformer(CellGraphModel):
         self.ffn_channels = ffn_channels
         self.num_kernels = num_kernels
         self.dropout = dropout
+        self.layer: dict[str, Any] | None = None
 
         self.encode = nn.Linear(in_channels, hidden_channels)
         self.mask = nn.Parameter(torch.zeros(hidden_channels))
         self.node_type = nn.Embedding(2, hidden_channels)
         self.bias = GaussianBias(heads, num_kernels, num_edge_types=len(EDGE_TYPES))
-        self.blocks = nn.ModuleList(SE2Block(hidden_channels, heads, ffn_channels, dropout) for _ in range(num_layers))
+        if layer is None:
+            blocks = [SE2Block(hidden_channels, heads, ffn_channels, dropout) for _ in range(num_layers)]
+            self.blocks = nn.ModuleList(blocks)
+        else:
+            self.blocks = nn.ModuleList(make_layers(layer, num_layers, hidden_channels, heads))
+            self.layer = module_config(layer)
         self.norm = nn.LayerNorm(hidden_channels)
         self.cell_head = nn.Sequential(
             nn.Linear(hidden_channels, hidden_channels), nn.GELU(), nn.Linear(hidden_channels, in_channels)
