@@ -1,1 +1,1 @@
-"""The command line: ``stgraph fit``, ``embed`` and ``demo``."""
+"""The command line: ``stgraph fit``, ``embed``, ``demo``, ``corpus`` and ``doctor``."""

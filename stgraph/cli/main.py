@@ -146,6 +146,18 @@ def demo(
         run_fit(lambda: stgraph.synthetic_tissue(n_cells=cells, n_slices=2, random_state=seed), options, notes)
 
 
+@app.command()
+def doctor(
+    cells: Annotated[int, typer.Option(min=2, help="Cells to measure with.")] = 20_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")] = False,
+) -> None:
+    """Tell which backends of edge attention run here, and measure each for about a second."""
+    from stgraph.cli.doctor import run_doctor  # noqa: PLC0415  torch is slow to import
+
+    with spoken():
+        run_doctor(cells=cells, as_json=as_json)
+
+
 def main() -> None:
     """Run the command line; errors of the user are one sentence and exit code 2."""
     # Terminated, as by a batch system, it leaves as tidily as on Control-C.

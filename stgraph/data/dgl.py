@@ -1,11 +1,11 @@
 """Slice graphs in DGL, and back; DGL is an optional extra."""
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch_geometric.data import HeteroData
 
+from stgraph._dgl import import_dgl
 from stgraph.data.stores import batching, counts, empty_like, split
 from stgraph.errors import InputError
 
@@ -46,7 +46,7 @@ def to_dgl(data: HeteroData) -> "DGLGraph":
     --------
     from_dgl : the inverse, without loss.
     """
-    dgl = _dgl()
+    dgl = import_dgl()
     number = counts(data)
     alone = set(number).difference(*((source, target) for source, _, target in data.edge_types))
     if alone:
@@ -88,7 +88,7 @@ def from_dgl(graph: "DGLGraph") -> HeteroData:
     InputError
         If DGL is missing.
     """
-    _dgl()
+    import_dgl()
     kept = getattr(graph, KEPT, {})
     data = empty_like(kept.get("batch"))
     for key, value in kept.get("graph", {}).items():
@@ -105,20 +105,3 @@ def from_dgl(graph: "DGLGraph") -> HeteroData:
         for key, value in {**graph.edges[edge_type].data, **stores.get(edge_type, {})}.items():
             data[edge_type][key] = value
     return data
-
-
-def _dgl() -> Any:
-    """DGL on torch, without the file it would write into the home directory to remember that."""
-    before = os.environ.get("DGLBACKEND")
-    os.environ["DGLBACKEND"] = before or "pytorch"
-    try:
-        import dgl  # noqa: PLC0415 - an optional extra
-    except ImportError as error:
-        raise InputError(
-            f"This needs the package 'dgl', which cannot be imported ({error}): install the extra 'dgl' with "
-            "pip install 'stgraph[dgl]'."
-        ) from error
-    finally:
-        if before is None:
-            del os.environ["DGLBACKEND"]
-    return dgl

@@ -22,7 +22,7 @@ def test_help(cli, arguments):
 
 def test_help_names_every_verb(cli):
     said = cli("--help").out
-    assert all(verb in said for verb in ("fit", "embed", "demo"))
+    assert all(verb in said for verb in ("fit", "embed", "demo", "corpus", "doctor"))
 
 
 @pytest.mark.parametrize(

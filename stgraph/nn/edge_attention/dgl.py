@@ -1,11 +1,9 @@
 """Edge attention with the message passing of DGL, an optional extra."""
 
-import os
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from stgraph._dgl import import_dgl
 from stgraph.nn.edge_attention.dropout import kept
 from stgraph.nn.edge_attention.graph import EdgeGraph
 from stgraph.nn.edge_attention.once import once
@@ -16,7 +14,7 @@ def dgl_attention(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, graph: EdgeGraph, *, dropout: float, seed: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`stgraph.nn.edge_attention.edge_attention`, which documents the arguments, by three operations of DGL."""
-    dgl = _dgl()
+    dgl = import_dgl()
     # Of its gradients it takes parts for constants.
     q, k, v = (once("dgl", t) for t in (q, k, v))
     bias = None if bias is None else once("dgl", bias)
@@ -37,16 +35,3 @@ def dgl_attention(
         visible = torch.zeros_like(out[..., 0]).index_add(0, graph.row, (bias > -torch.inf).to(exact))
         out = out.masked_fill(visible[..., None] == 0, 0.0)
     return out.to(v.dtype), logits
-
-
-def _dgl() -> Any:
-    """DGL on torch, without the file it would write into the home directory to remember that."""
-    before = os.environ.get("DGLBACKEND")
-    os.environ["DGLBACKEND"] = before or "pytorch"
-    try:
-        import dgl  # noqa: PLC0415 - the environment comes first
-
-        return dgl
-    finally:
-        if before is None:
-            del os.environ["DGLBACKEND"]

@@ -36,7 +36,8 @@ def triton_attention(
             f"triton attends in float32, bfloat16 or float16, all of q, k and v in the same: not {q.dtype}, "
             f"{k.dtype} and {v.dtype}. The backend 'reference' takes float64."
         )
-    col_ptr, by_col = graph.transposed
+    trained = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (q, k, v, bias))
+    col_ptr, by_col = graph.transposed if trained else (graph.ptr[:0], graph.col[:0])
     if bias is not None:
         bias = bias.float()
     out, logits, _ = _forward(q, k, v, bias, graph.ptr, graph.row, graph.col, col_ptr, by_col, seed, dropout)

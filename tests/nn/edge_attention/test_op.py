@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -67,3 +70,17 @@ def test_shapes_must_fit(graph, inputs):
     for wrong in (bias[:-1], bias[:, :2], bias[:, :1]):
         with pytest.raises(ValueError, match=r"bias must be of shape \(E, H\)"):
             edge_attention(q, k, v, wrong, graph)
+
+
+def test_the_operator_goes_by_the_name_of_its_package():
+    """In a process of its own: pytest puts modules where it finds them."""
+    code = (
+        "import torch, stgraph.nn\n"
+        "import stgraph.nn.edge_attention.reference\n"
+        "from stgraph.nn.edge_attention.backends import run\n"
+        "graph = stgraph.nn.EdgeGraph.complete([2], torch.zeros(4), torch.zeros(4, dtype=torch.long))\n"
+        "x = torch.ones(2, 1, 3)\n"
+        "print(stgraph.nn.edge_attention(x, x, x, None, graph).sum().item())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "6.0"
