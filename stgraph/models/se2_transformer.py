@@ -10,9 +10,13 @@ from torch_geometric.data import HeteroData
 from stgraph.models.base import CellGraphModel, ModelOutput
 from stgraph.models.cell_graph import EDGE_TYPES, cell_graph
 from stgraph.nn.distance_bias import GaussianBias
+from stgraph.nn.distance_bias.choice import make_bias
 from stgraph.nn.layer import make_layers
 from stgraph.nn.module_config import module_config
 from stgraph.nn.se2_block import SE2Block
+
+_HIDDEN = -30.0
+"""Pair state of a hidden edge: a weight of e to this power is none."""
 
 
 class SE2Transformer(CellGraphModel):
@@ -47,6 +51,9 @@ class SE2Transformer(CellGraphModel):
         An object is a pattern: each of the ``num_layers`` is built anew, with weights of
         its own. ``ffn_channels`` and ``dropout`` say nothing about it; it has arguments of
         its own. The attribute is the config.
+    distance_bias
+        What takes the place of `stgraph.nn.distance_bias.GaussianBias`: another of those, or one of your own, or its
+        config. Again an object is a pattern, and the attribute is the config; ``num_kernels`` says nothing about it.
 
     Shapes
     ------
@@ -68,8 +75,8 @@ class SE2Transformer(CellGraphModel):
     torch.Size([200, 64])
     """
 
-    # A layer of a config comes as its config: an object may not tell all of what it was built with.
-    _as_configs_: ClassVar = ("layer",)
+    # These come as configs where they are in one: an object may not tell all of what it was built with.
+    _as_configs_: ClassVar = ("layer", "distance_bias")
 
     def __init__(
         self,
@@ -81,6 +88,7 @@ class SE2Transformer(CellGraphModel):
         num_kernels: int = 16,
         dropout: float = 0.0,
         layer: nn.Module | Mapping[str, Any] | None = None,
+        distance_bias: nn.Module | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         widths = (in_channels, hidden_channels, num_layers, heads, ffn_channels, num_kernels)
@@ -94,11 +102,16 @@ class SE2Transformer(CellGraphModel):
         self.num_kernels = num_kernels
         self.dropout = dropout
         self.layer: dict[str, Any] | None = None
+        self.distance_bias: dict[str, Any] | None = None
 
         self.encode = nn.Linear(in_channels, hidden_channels)
         self.mask = nn.Parameter(torch.zeros(hidden_channels))
         self.node_type = nn.Embedding(2, hidden_channels)
-        self.bias = GaussianBias(heads, num_kernels, num_edge_types=len(EDGE_TYPES))
+        if distance_bias is None:
+            self.bias: nn.Module = GaussianBias(heads, num_kernels, num_edge_types=len(EDGE_TYPES))
+        else:
+            self.bias = make_bias(distance_bias, heads, len(EDGE_TYPES))
+            self.distance_bias = module_config(distance_bias)
         if layer is None:
             blocks = [SE2Block(hidden_channels, heads, ffn_channels, dropout) for _ in range(num_layers)]
             self.blocks = nn.ModuleList(blocks)
@@ -132,9 +145,10 @@ class SE2Transformer(CellGraphModel):
         for block in self.blocks:
             x, pair = block(x, graph.edges, pair)
         x = self.norm(x)
-        return ModelOutput(
-            cell=x[:n], virtual=x[n : n + v], query=x[n + v :], near_pair=pair.index_select(0, graph.near)
-        )
+        near_pair = pair.index_select(0, graph.near)
+        # A cut-off hides edges by minus infinity, of which no distance could be told.
+        near_pair = near_pair.masked_fill(near_pair == -torch.inf, _HIDDEN)
+        return ModelOutput(cell=x[:n], virtual=x[n : n + v], query=x[n + v :], near_pair=near_pair)
 
     @torch.no_grad()
     def embed(self, data: HeteroData) -> Tensor:
