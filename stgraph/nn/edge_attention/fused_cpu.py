@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stgraph.nn.edge_attention.derivative import differentiate
 from stgraph.nn.edge_attention.dropout import threshold
 from stgraph.nn.edge_attention.fused_cpu_kernels import kernels
 from stgraph.nn.edge_attention.graph import EdgeGraph
@@ -116,29 +117,7 @@ def _(q: Tensor, k: Tensor, v: Tensor, logits: Tensor, *_: Any) -> Any:
     return (*(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v)), torch.empty_like(logits))
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    q, k, v, bias, *graph_and_seed, dropout = inputs
-    ctx.save_for_backward(q, k, v, *output[1:], *graph_and_seed)
-    ctx.biased, ctx.dropout = bias is not None, dropout
-    ctx.set_materialize_grads(False)
-
-
-def _gradients(ctx: Any, grad: Tensor | None, grad_logits: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
-    q, k, v, logits, norms, *graph_and_seed = ctx.saved_tensors
-    if grad is None:
-        grad = torch.zeros_like(v)
-    *grads, grad_scores = _backward(q, k, v, logits, norms, grad, grad_logits, *graph_and_seed, ctx.dropout)
-    return (*grads, grad_scores if ctx.biased else None, *[None] * 7)
-
-
-_forward.register_autograd(_gradients, setup_context=_keep)
-
-
-def _refuse(ctx: Any, *_: Any) -> None:
-    raise RuntimeError("fused-cpu has no gradients of gradients: take the backend 'reference', which has.")
-
-
-_backward.register_autograd(_refuse)
+differentiate("fused-cpu", _forward, _backward)
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:

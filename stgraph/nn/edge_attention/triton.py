@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stgraph.nn.edge_attention import triton_kernels
+from stgraph.nn.edge_attention.derivative import differentiate
 from stgraph.nn.edge_attention.dropout import threshold
 from stgraph.nn.edge_attention.graph import EdgeGraph
 
@@ -154,29 +155,7 @@ def _gradients_for(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in tensors)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    q, k, v, bias, *graph_and_seed, dropout = inputs
-    ctx.save_for_backward(q, k, v, *output[1:], *graph_and_seed)
-    ctx.biased, ctx.dropout = bias is not None, dropout
-    ctx.set_materialize_grads(False)
-
-
-def _gradients(ctx: Any, grad: Tensor | None, grad_logits: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
-    q, k, v, logits, norms, *graph_and_seed = ctx.saved_tensors
-    if grad is None:
-        grad = torch.zeros_like(v)
-    *grads, grad_scores = _backward(q, k, v, logits, norms, grad, grad_logits, *graph_and_seed, ctx.dropout)
-    return (*grads, grad_scores if ctx.biased else None, *[None] * 7)
-
-
-_forward.register_autograd(_gradients, setup_context=_keep)
-
-
-def _refuse(ctx: Any, *_: Any) -> None:
-    raise RuntimeError("triton has no gradients of gradients: take the backend 'reference', which has.")
-
-
-_backward.register_autograd(_refuse)
+differentiate("triton", _forward, _backward)
 
 
 def blocks(heads: int, channels: int) -> dict[str, int]:
