@@ -1,6 +1,7 @@
 """Convolutions of PyG and DGL as layers of ours."""
 
 import inspect
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ _ITSELF = 3
 """Kind of the edge of a node to itself; see `stgraph.nn.layer.GraphLayer`."""
 
 
-class _Adapter(nn.Module):
+class _Adapter(nn.Module, ABC):
     """What the adapters share: what a foreign convolution is told of an edge, and its place in a residual block."""
 
     def __init__(
@@ -61,9 +62,9 @@ class _Adapter(nn.Module):
             )
         return (x + out if self.residual else out), pair
 
+    @abstractmethod
     def convolve(self, x: Tensor, graph: EdgeGraph, told: dict[str, Tensor]) -> Any:
         """The foreign convolution on node states (N, C) and what it is told of edges."""
-        raise NotImplementedError
 
 
 class PyGConv(_Adapter):
