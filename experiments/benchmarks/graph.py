@@ -8,7 +8,6 @@ PyG's ClusterData are measured where they are installed, and named where they ar
 """
 
 import argparse
-import gc
 import json
 import os
 import platform
@@ -29,6 +28,7 @@ import scipy
 import scipy.sparse as sp
 import torch
 from anndata import AnnData
+from measuring import in_turn, table, timed
 from scipy.spatial import Delaunay as Qhull
 from scipy.spatial import cKDTree
 
@@ -88,20 +88,9 @@ def slice_of(n: int, *, counts: bool = False) -> AnnData:
     return adata
 
 
-def timed(call: Callable[[], Any]) -> float:
-    gc.collect()
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
-
-
-def in_turn(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each side; they take turns, so that a slow minute hits all of them."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, call in sides.items():
-            seconds[name].append(timed(call))
-    return {name: statistics.median(values) for name, values in seconds.items()}
+def medians(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median seconds of each side, in turn."""
+    return {name: found["seconds"] for name, found in in_turn(sides, repeats).items()}
 
 
 def searches(n: int, repeats: int) -> Iterator[dict[str, Any]]:
@@ -122,7 +111,7 @@ def searches(n: int, repeats: int) -> Iterator[dict[str, Any]]:
     }
     for name, (ours, bare) in pairs.items():
         # Qhull's half minute at a million cells needs no five runs.
-        median = in_turn({"ours": ours, "bare": bare}, repeats if name in LIMITS else min(repeats, 3))
+        median = medians({"ours": ours, "bare": bare}, repeats if name in LIMITS else min(repeats, 3))
         yield {"what": name, "cells": n, **median, "ratio": median["ours"] / median["bare"]}
 
 
@@ -233,7 +222,7 @@ def others(n: int, repeats: int) -> Iterator[dict[str, Any]]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 sides = {"ours": ours, "squidpy": lambda theirs=theirs: find(adata, coord_type="generic", **theirs)}
-                median = in_turn(sides, repeats)
+                median = medians(sides, repeats)
             yield {
                 "what": f"{what}: squidpy {squidpy.__version__}",
                 "cells": n,
@@ -265,7 +254,7 @@ def others(n: int, repeats: int) -> Iterator[dict[str, Any]]:
     except (ImportError, RuntimeError) as error:
         yield {"what": "PyG ClusterData", "skipped": str(error).splitlines()[0]}
         return
-    median = in_turn({"ours": ours, "ClusterData": theirs}, repeats)
+    median = medians({"ours": ours, "ClusterData": theirs}, repeats)
     yield {
         "what": "METIS parts, read once: PyG ClusterData",
         "cells": n,
@@ -298,22 +287,6 @@ def verdicts(result: dict[str, Any]) -> list[dict[str, Any]]:
         last, before = builds[-1]["us a cell without Leiden"], builds[-2]["us a cell without Leiden"]
         measured["time a cell without Leiden, largest over the size before"] = last / before
     return [{"what": name, "measured": value, "promised": LIMITS[name]} for name, value in measured.items()]
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Rows of plain values as aligned text."""
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [keys] + [[_shown(row.get(key, "")) for key in keys] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
-    return "\n".join(
-        "  ".join(value.ljust(w) for value, w in zip(line, widths, strict=True)).rstrip() for line in cells
-    )
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def main() -> None:
