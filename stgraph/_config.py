@@ -10,6 +10,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from stgraph.errors import InputError, TrustError
@@ -18,6 +19,13 @@ TARGET = "_target_"
 
 AS_CONFIGS = "_as_configs_"
 """Class attribute: names of the arguments that the class wants as configs, for it builds them itself, several times."""
+
+
+def config_dir() -> Path:
+    """Folder of the config groups: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
 
 
 def instantiate(config: Any, *, trusted: Sequence[str] | None = None, **extra: Any) -> Any:

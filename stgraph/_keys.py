@@ -30,6 +30,15 @@ DOMAIN = "stgraph_domain"
 VIRTUAL_CELL = "stgraph_virtual_cell"
 """``obs``, (N,) category of str: the Leiden virtual cell a cell is a member of; coarser levels are numbered from 2."""
 
+PREDICTION = "stgraph_{target}"
+"""``obs``, (N,) category of str, the predicted class; or ``obsm``, (N, D) float32, predicted values; missing where not judged."""
+
+CONFIDENCE = "stgraph_{target}_confidence"
+"""``obs``, (N,) float32: probability of the predicted class."""
+
+CLUSTER = "stgraph_cluster_{clusterer}"
+"""``obs``, (N,) category of str: the cluster of a cell."""
+
 STGRAPH = "stgraph"
 """``uns``, dict: version, parameters and units; see the keys below."""
 

@@ -1,6 +1,5 @@
 """The config of a run, from the groups in ``configs/`` and the user's changes."""
 
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -9,15 +8,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import stgraph
+from stgraph._config import config_dir
 from stgraph.errors import InputError
-
-
-def config_dir() -> Path:
-    """Folder of the config groups: inside the installed package, or beside it in a checkout."""
-    package = Path(stgraph.__file__).parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
 
 
 def compose_config(name: str, overrides: list[str]) -> dict[str, Any]:

@@ -1,23 +1,26 @@
 """The verbs of a corpus: many slices in one folder, for training on more than memory holds."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from stgraph.cli.long_jobs import bar, resumable
 from stgraph.cli.notes import spoken
 from stgraph.cli.options import Keep, Layer, Seed, Settings, SliceKey, Slices, UmPerUnit, units_by_file
 from stgraph.errors import InputError
 
-if TYPE_CHECKING:
-    from stgraph.data.jobs import Progress
-
 corpus_app = typer.Typer(
     help="Many slices in one folder, cut into parts that are read as they are needed.", no_args_is_help=True
 )
+
+STAGES = {
+    "scan": "looking into files",
+    "sample": "sampling cells",
+    "build": "building slices",
+    "verify": "verifying",
+}
+"""What the stages of a corpus are called beside the progress bar."""
 
 Workers = Annotated[int, typer.Option(min=1, help="Processes; each holds one file in memory.")]
 
@@ -55,7 +58,7 @@ def build(
     from stgraph.data.jobs import processes  # noqa: PLC0415
 
     config = compose_config("corpus", [f"random_state={seed}", *(settings or [])])
-    with spoken(), _resumable(out), _bar() as progress, processes(workers) as executor:
+    with spoken(), resumable(out), bar(STAGES) as progress, processes(workers) as executor:
         manifest = build_corpus(
             slices,
             out,
@@ -92,7 +95,7 @@ def verify(
     from stgraph.data.manifest import Manifest  # noqa: PLC0415
     from stgraph.data.verify import verify_corpus  # noqa: PLC0415
 
-    with spoken(), _bar() as progress, processes(workers) as executor:
+    with spoken(), bar(STAGES) as progress, processes(workers) as executor:
         problems = verify_corpus(folder, executor, progress=progress)
     for problem in problems:
         typer.secho(f"error: {problem}", fg="red", err=True)
@@ -100,59 +103,6 @@ def verify(
         raise typer.Exit(2)
     manifest = Manifest.load(folder)
     _say(f"{folder}: {len(manifest.slices)} slices, {manifest.num_cells:,} cells: every byte is as it was written")
-
-
-class _Terminated(BaseException):
-    """The batch system wants us to end."""
-
-
-@contextmanager
-def _resumable(out: Path) -> Iterator[None]:
-    """Say what an interrupted build leaves."""
-
-    def terminate(*_: object) -> None:
-        raise _Terminated
-
-    stays = "what is built stays; run the same command again to go on."
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except (KeyboardInterrupt, _Terminated) as stopped:
-        terminated = isinstance(stopped, _Terminated)
-        typer.secho(f"{'terminated' if terminated else 'interrupted'}: {stays}", fg="red", err=True)
-        raise typer.Exit(143 if terminated else 130) from None
-    except OSError as error:
-        typer.secho(f"error: '{out}' cannot be written ({error}): see to that; {stays}", fg="red", err=True)
-        raise typer.Exit(1) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _bar() -> Iterator["Progress"]:
-    from rich.console import Console  # noqa: PLC0415  slow to import
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    texts = {
-        "scan": "looking into files",
-        "sample": "sampling cells",
-        "build": "building slices",
-        "verify": "verifying",
-    }
-    columns: tuple[Any, ...] = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    tasks: dict[str, Any] = {}
-    console = Console(stderr=True)
-    if not console.is_interactive:  # the log of a batch job
-        yield lambda stage, done, total: None
-        return
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(texts[stage])
-            bar.update(tasks[stage], completed=done, total=total)
-
-        yield tell
 
 
 def _lines(path: Path) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import stgraph
+from stgraph.cli.benchmark import benchmark
 from stgraph.cli.corpus import corpus_app
 from stgraph.cli.notes import spoken
 from stgraph.cli.options import Keep, Layer, Overwrite, Seed, Settings, SliceKey, Slices, UmPerUnit, units_by_file
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(corpus_app, name="corpus")
+app.command()(benchmark)
 
 
 class Device(StrEnum):

@@ -10,6 +10,7 @@ from torch_geometric.data import HeteroData
 from stgraph.data.convert import NEAR
 from stgraph.data.lengths import distance
 from stgraph.errors import InputError
+from stgraph.graph.arguments import check_positive, check_whole
 from stgraph.models.cell_graph import EDGE_TYPES
 from stgraph.nn.edge_attention import EdgeGraph
 from stgraph.nn.se2_encoder import CELL, CLASS_TOKEN, VIRTUAL
@@ -191,10 +192,10 @@ class CompletePairs:
     max_nodes: int = 8192
 
     def __post_init__(self) -> None:
-        if self.neighbors is not None and self.neighbors < 1:
-            raise InputError(f"CompletePairs needs neighbors of at least 1, or None, not {self.neighbors}.")
-        if not self.far > 0 or self.max_nodes < 1:
-            raise InputError("CompletePairs needs a positive distance far, and max_nodes of at least 1.")
+        if self.neighbors is not None:
+            check_whole(self, "neighbors")
+        check_positive(self, "far", " distance")
+        check_whole(self, "max_nodes")
         _check_unit(self.unit)
 
     @property

@@ -41,6 +41,9 @@ _RATES = ("dropout", "attention_dropout", "activation_dropout")
 _OTHERWISE = {"pre_layernorm": False, "activation_fn": "gelu"}
 """Settings that would make another network of the same weights, and the value they must have."""
 
+_MASK_VALUE = -100.0
+"""What masked cells are set to, by the published code rather than the layout."""
+
 _ENCODER = "model."
 _HEADS = ("lm_head.", "pair_head.")
 
@@ -95,11 +98,11 @@ def load_stofm(
     rates = {name: config.get(name, 0.1) for name in _RATES}
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(random_state)
+            torch.default_generator.manual_seed(random_state)  # torch.manual_seed would seed every GPU, for good
             shape: dict[str, Any] = {**sizes, **rates}
-            model = SToFMSE2(**shape, scope=scope, mask_value=-100.0, tabulate=tabulate, backend=backend)
+            model = SToFMSE2(**shape, scope=scope, mask_value=_MASK_VALUE, tabulate=tabulate, backend=backend)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"'{folder}' does not describe a network that can be built: {error}") from error
+        raise CheckpointError(f"'{folder}' cannot be made a network: {error}") from error
     own = model.state_dict()
     if not any(name.startswith(_HEADS) for name in weights):
         weights |= {name: tensor for name, tensor in own.items() if name.startswith(_HEADS)}
@@ -116,7 +119,8 @@ def save_stofm(model: SToFMSE2, folder: str | os.PathLike[str], *, heads: bool =
     Parameters
     ----------
     model
-        Post-norm, in float32. Scope, table and backend have no place in the layout, nor has a learned mask.
+        Post-norm, in float32, of finite weights. Scope, table and backend have no place in the layout, nor has a mask:
+        with heads it must be what `load_stofm` takes, -100.
     folder
         Where to. It must not exist, or be empty; it appears whole or not at all.
     heads
@@ -129,13 +133,20 @@ def save_stofm(model: SToFMSE2, folder: str | os.PathLike[str], *, heads: bool =
     """
     if model.norm != "post":
         raise InputError("The published layout of SToFM is post-norm: a model with norm='pre' has no place in it.")
-    if heads and model.mask is not None:
-        raise InputError("The published layout has no learned mask: give the model mask_value=-100.0, or heads=False.")
+    if heads and model.mask_value != _MASK_VALUE:
+        mask = (
+            "learned mask" if model.mask_value is None else f"mask_value, and {_MASK_VALUE} is not {model.mask_value}"
+        )
+        raise InputError(
+            f"The published layout has no {mask}: give the model mask_value={_MASK_VALUE}, or heads=False."
+        )
     state = {name: tensor for name, tensor in model.state_dict().items() if name.startswith((_ENCODER, *_HEADS))}
     if not heads:
         state = {name.removeprefix(_ENCODER): state[name] for name in state if name.startswith(_ENCODER)}
     if any(tensor.dtype != torch.float32 for tensor in state.values()):
         raise InputError("The published layout of SToFM is float32: call model.float() first.")
+    if wrong := next((name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())), None):
+        raise InputError(f"'{wrong}' of the model holds numbers that are not finite, which could not be read again.")
     config = {theirs: getattr(model, ours) for ours, (theirs, _) in _SIZES.items()}
     config |= {name: getattr(model, name) for name in _RATES}
     with atomic_dir(folder) as tmp:
@@ -178,6 +189,10 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             )
         if tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise CheckpointError(f"'{name}' in '{path}' is {tensor.dtype}, not float32 or a half precision.")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"'{name}' in '{path}' holds fewer numbers than its shape, {tuple(tensor.shape)}, says."
+            )
         if tensor.is_meta or not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"'{name}' in '{path}' holds numbers that are not finite: copy the file again.")
     if any(name.startswith(_ENCODER) for name in weights):
@@ -213,7 +228,7 @@ def _check_config(path: Path, config: Mapping[str, Any], sizes: Mapping[str, int
     problems = []
     for ours, (theirs, default) in _SIZES.items():
         says = config.get(theirs, default)
-        if says is not None and (isinstance(says, bool) or says != sizes[ours]):
+        if (theirs in config or says is not None) and (isinstance(says, bool) or says != sizes[ours]):
             unsaid = "" if theirs in config else ", which it means by leaving it out"
             problems.append(f"{theirs} {says!r}{unsaid}, but the weights have {sizes[ours]}")
     for name, needed in _OTHERWISE.items():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
+from stgraph.errors import InputError
 from stgraph.models.base import CellGraphModel, ModelOutput
 from stgraph.models.pair_scope import EdgePairs, PairGraph, PairScope
 from stgraph.nn.edge_attention.backends import Backend
@@ -74,6 +75,8 @@ class SToFMSE2(CellGraphModel):
         backend: Backend = "auto",
     ) -> None:
         super().__init__()
+        if isinstance(scope, type) or not callable(scope) or not hasattr(scope, "part_size"):
+            raise InputError(f"The scope must be an object such as EdgePairs() or CompletePairs(), not {scope!r}.")
         self.in_channels = in_channels
         self.hidden_channels = hidden_channels
         self.num_layers = num_layers

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stgraph.nn.edge_attention import EdgeGraph, edge_attention
-from stgraph.nn.edge_attention.backends import Backend
+from stgraph.nn.edge_attention.backends import Backend, check_backend
 
 NormPlace = Literal["pre", "post"]
 """Whether layers are normalised before each branch, or after each sum."""
@@ -38,8 +38,10 @@ class ResidualBlock(nn.Module, ABC):
 
     def __init__(self, channels: int, heads: int, dropout: float, norm: NormPlace) -> None:
         super().__init__()
-        if channels % heads:
+        if heads < 1 or channels < 1 or channels % heads:
             raise ValueError(f"channels ({channels}) must be a multiple of heads ({heads}).")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be from 0 to below 1, not {dropout}.")
         if norm not in ("pre", "post"):
             raise ValueError(f"norm must be 'pre' or 'post', not {norm!r}.")
         self.channels = channels
@@ -122,6 +124,7 @@ class SE2Block(ResidualBlock):
         backend: Backend = "auto",
     ) -> None:
         super().__init__(channels, heads, dropout, norm)
+        check_backend(backend)
         self.ffn_channels = ffn_channels
         self.backend: Backend = backend
         self.norm_attention = nn.LayerNorm(channels)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stgraph.nn.edge_attention import EdgeGraph, edge_attention
-from stgraph.nn.edge_attention.backends import Backend
+from stgraph.nn.edge_attention.backends import Backend, check_backend
 from stgraph.nn.se2_block import NormPlace, ResidualBlock
 
 
@@ -61,6 +61,9 @@ class SToFMBlock(ResidualBlock):
         backend: Backend = "auto",
     ) -> None:
         super().__init__(channels, heads, dropout, norm)
+        if not all(0 <= rate < 1 for rate in (attention_dropout, activation_dropout)):
+            raise ValueError("SToFMBlock needs every dropout from 0 to below 1.")
+        check_backend(backend)
         self.ffn_channels = ffn_channels
         self.attention_dropout = attention_dropout
         self.activation_dropout = activation_dropout

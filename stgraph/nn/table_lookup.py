@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stgraph.nn.forward_mode import refuse_tangents
 from stgraph.nn.table_lookup_kernels import kernels
 from stgraph.nn.threads import in_threads
 
@@ -142,6 +143,7 @@ def table_lookup(table: Tensor, grid: KnotGrid, distance: Tensor, edge_type: Ten
     _check(grid, distance, edge_type)
     edge_type = None if edge_type is None else edge_type.long()
     if table.device.type == "cpu" and table.dtype == distance.dtype == torch.float32:
+        refuse_tangents("The table of a distance bias", table, distance)
         found: Tensor = _lookup(table, distance, edge_type, grid.first, grid.left)
         return found
     return torch_lookup(table, grid, distance, edge_type)

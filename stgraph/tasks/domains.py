@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from stgraph.baselines.neighbor_mean import neighbor_mean
 from stgraph.errors import InputError
-from stgraph.tasks.baselines import neighbor_mean
 
 
 class DomainFinder(Protocol):

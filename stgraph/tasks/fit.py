@@ -92,7 +92,7 @@ def fit(
     model: Callable[..., CellGraphModel] | Config = _DEFAULT,
     objectives: Sequence[Objective | Config] = _DEFAULT,
     trainer: Trainer | Config = _DEFAULT,
-    domains: DomainFinder | Config = _DEFAULT,
+    domains: DomainFinder | Config | None = _DEFAULT,
     random_state: int = 0,
     progress: bool = True,
     on_step: Callable[[Record], None] | None = None,
@@ -123,7 +123,7 @@ def fit(
     trainer
         How it is trained.
     domains
-        How embeddings are clustered; all slices together.
+        How embeddings are clustered; all slices together. None for no domains.
     random_state
         The seed of every part that has one and was not given its own.
     progress
@@ -172,7 +172,7 @@ def fit(
     with _timed(timings, "check"):
         named = split_slices(_canonical(slices))
         num_cells = sum(adata.n_obs for adata in named.values())
-        if num_cells < parts["domains"].n_domains:
+        if parts["domains"] is not None and num_cells < parts["domains"].n_domains:
             raise InputError(
                 f"{num_cells} cells cannot be split into {parts['domains'].n_domains} domains: ask for fewer."
             )
@@ -198,7 +198,9 @@ def fit(
         if not all(np.isfinite(embedding).all() for embedding in embeddings.values()):
             raise TrainingError("Training ran away: embeddings are not finite. Try a smaller trainer.lr.")
     with _timed(timings, "domains"):
-        pretrained.domains = parts["domains"].fit(list(embeddings.values()), [graph.pos for graph in graphs.values()])
+        if parts["domains"] is not None:
+            positions = [graph.pos for graph in graphs.values()]
+            pretrained.domains = parts["domains"].fit(list(embeddings.values()), positions)
 
     settings = {name: to_config(part) for name, part in parts.items()}
     settings |= {"model": to_config(pretrained.model), "num_hops": num_hops, "random_state": random_state}

@@ -12,9 +12,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from stgraph import _keys
 from stgraph._config import instantiate, to_config
+from stgraph.baselines.neighbor_mean import neighbor_mean
 from stgraph.errors import InputError
 from stgraph.preprocess.encoder import LogPCA
-from stgraph.tasks.baselines import neighbor_mean
 from stgraph.tasks.domains import DomainFinder, fit_mixture
 
 OURS = "stgraph"

@@ -137,6 +137,27 @@ class EdgeAttentionContract:
             needed = [t for t in inputs if t.requires_grad]
             assert all(g.isfinite().all() for g in torch.autograd.grad(without_logits.square().sum(), needed))
 
+    @pytest.mark.parametrize("dropout", [0.0, 0.5])
+    @pytest.mark.parametrize("number", [torch.nan, torch.inf])
+    def test_divergence_is_not_hidden(self, graph: EdgeGraph, number: float, dropout: float) -> None:
+        """A logit that is no number, or infinite, spoils its row as in the reference, and no other row."""
+        inputs = [t.detach() for t in self.make_inputs(graph)]
+        edge = int(graph.num_edges // 2)
+        for at, place in ((0, (int(graph.row[edge]), 0, 0)), (3, (edge, 0))):
+            spoilt = [t.clone() for t in inputs]
+            spoilt[at][place] = number
+            spoilt = [t.requires_grad_() for t in spoilt]
+            results = []
+            for backend in (self.backend, "reference"):
+                torch.manual_seed(7)
+                out, logits = attended(backend, graph, spoilt, dropout)
+                (of_values,) = torch.autograd.grad(out.sum(), spoilt[2])
+                torch.manual_seed(7)
+                results.append([out, logits, output(backend, graph, spoilt, dropout), of_values])
+            for found, expected in zip(*results, strict=True):
+                assert torch.equal(found.isnan(), expected.isnan())
+            assert results[0][0][int(graph.row[edge]), 0].isnan().all()
+
     @pytest.mark.parametrize("size", [1e4, -1e4])
     def test_large_logits(self, graph: EdgeGraph, size: float) -> None:
         """The exponential of none overflows; far from zero, logits themselves are as coarse as float32 is there."""
@@ -202,6 +223,13 @@ class EdgeAttentionContract:
             results.append([out, logits, *torch.autograd.grad(loss, [qkv, bias])])
         _assert_close(results[0], results[1], TOLERANCE[torch.float32])
 
+    def test_graphs_of_views(self, graph: EdgeGraph) -> None:
+        """Rows, columns and pointers may lie anywhere in memory."""
+        inputs = self.make_inputs(graph)
+        apart = {name: torch.stack([t := getattr(graph, name), -1 - t], dim=1)[:, 0] for name in ("ptr", "row", "col")}
+        assert not any(t.is_contiguous() for t in apart.values())
+        self.check(replace(graph, **apart), inputs)
+
     def test_inputs_are_not_changed(self, graph: EdgeGraph) -> None:
         """Nor is the graph."""
         inputs = self.make_inputs(graph)
@@ -247,6 +275,24 @@ class EdgeAttentionContract:
         else:
             with pytest.raises(RuntimeError, match="no gradients of gradients"):
                 second(self.backend)
+
+    def test_forward_mode(self, graph: EdgeGraph) -> None:
+        """Derivatives along tangents are right or refused, never left out."""
+        inputs = [t.detach() for t in self.make_inputs(graph)]
+
+        def along(backend: Backend, at: int) -> Tensor:
+            def function(moved: Tensor) -> Tensor:
+                return output(backend, graph, [*inputs[:at], moved, *inputs[at + 1 :]])
+
+            derivative: Tensor = torch.func.jvp(function, (inputs[at],), (torch.ones_like(inputs[at]),))[1]
+            return derivative
+
+        for at in range(4):
+            try:
+                found = along(self.backend, at)
+            except (RuntimeError, NotImplementedError):
+                continue
+            _assert_close([found], [along("reference", at)], 10 * TOLERANCE[torch.float32])
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_autocast(self, graph: EdgeGraph, dtype: torch.dtype) -> None:

@@ -1,12 +1,12 @@
 import pytest
 import yaml
 
-from stgraph._config import TARGET, instantiate
-from stgraph.cli.compose import compose_config, config_dir
+from stgraph._config import TARGET, config_dir, instantiate
+from stgraph.cli.compose import compose_config
 from stgraph.errors import InputError
 from stgraph.tasks.fit import DEFAULTS
 
-GROUPS = sorted(path.name for path in config_dir().iterdir() if path.is_dir())
+GROUPS = [next(iter(entry)) for entry in yaml.safe_load((config_dir() / "fit.yaml").read_text())["defaults"][:-1]]
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((config_dir() / group).glob("*.yaml"))]
 
 

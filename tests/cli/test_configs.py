@@ -3,9 +3,10 @@
 import inspect
 
 import pytest
+import yaml
 
-from stgraph._config import TARGET, import_class, instantiate, to_config
-from stgraph.cli.compose import compose_config, config_dir
+from stgraph._config import TARGET, config_dir, import_class, instantiate, to_config
+from stgraph.cli.compose import compose_config
 from stgraph.tasks.fit import DEFAULTS, fit
 
 GROUP_OF = {"builder": "graph", "partitioner": "partition"}
@@ -41,7 +42,8 @@ def test_other_defaults(config):
         assert config[name] == signature[name].default
 
 
-CHOICES = [(path.parent.name, path.stem) for path in sorted(config_dir().glob("*/*.yaml"))]
+GROUPS = [next(iter(entry)) for entry in yaml.safe_load((config_dir() / "fit.yaml").read_text())["defaults"][:-1]]
+CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((config_dir() / group).glob("*.yaml"))]
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)

@@ -126,7 +126,7 @@ def test_a_full_disk_is_no_fault_of_the_files(cli, slices, monkeypatch, where):
         done = cli("corpus", "build", *slices[:3], "--out", "c", *SMALL)
     assert done.code == 1
     assert "error: 'c' cannot be written ([Errno 28] No space left on device)" in done.err
-    assert "what is built stays; run the same command again" in done.err
+    assert "what is done stays; run the same command again" in done.err
     assert len(tried) == 1  # the next would fail as well
     assert cli("corpus", "build", *slices[:3], "--out", "c", *SMALL).code == 0
 
@@ -156,7 +156,7 @@ def test_signals_leave_what_can_be_gone_on_with(cli, slices, monkeypatch, number
     finally:
         signal.signal(signal.SIGINT, before)
     assert done.code == code
-    assert f"{word}: what is built stays; run the same command again to go on" in done.err
+    assert f"{word}: what is done stays; run the same command again to go on" in done.err
     assert "nothing was written" not in done.err
     first = made[0].stat().st_mtime_ns
     assert cli("corpus", "build", *slices[:3], "--out", "c", *SMALL).code == 0

@@ -228,10 +228,13 @@ def test_what_it_refuses(graph):
     number = 1 + len(graph.virtual) + len(graph)
     with pytest.raises(InputError, match=f"a part of {number} nodes, more than its max_nodes of 100: cut the slice"):
         CompletePairs(max_nodes=100)(data)
-    with pytest.raises(InputError, match="neighbors of at least 1"):
+    with pytest.raises(InputError, match="neighbors of at least 1, not 0"):
         CompletePairs(neighbors=0)
-    with pytest.raises(InputError, match="positive distance far"):
+    with pytest.raises(InputError, match="positive far distance, not 0.0"):
         CompletePairs(far=0.0)
+    for wrong in ({"neighbors": 2.5}, {"neighbors": True}, {"max_nodes": 100.0}):
+        with pytest.raises(InputError, match=f"CompletePairs needs a whole number as {next(iter(wrong))}"):
+            CompletePairs(**wrong)
     with pytest.raises(InputError, match="unit must be 'spacing' or 'diagonal', not 'micron'"):
         EdgePairs(unit="micron")
 

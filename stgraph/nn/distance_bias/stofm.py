@@ -75,6 +75,8 @@ class SToFMGaussianBias(nn.Module):
     def forward(self, distance: Tensor, edge_type: Tensor) -> Tensor:
         """Bias of each edge and head."""
         width = self.stds.weight.abs() + 1e-5
-        away = (self.linear(distance[:, None]) - self.means.weight) / width
+        # Not by calling the layer, which would round distances to 8 bits under autocast.
+        moved = distance[:, None] * self.linear.weight[0] + self.linear.bias
+        away = (moved - self.means.weight) / width
         density = torch.exp(-0.5 * away**2) / (math.sqrt(2 * math.pi) * width)
         return torch.where((distance == 0)[:, None], 0, self.proj(density))

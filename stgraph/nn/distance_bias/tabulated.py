@@ -1,5 +1,6 @@
 """Any distance bias, evaluated at a few thousand knots instead of at every edge."""
 
+import math
 import warnings
 
 import torch
@@ -62,9 +63,9 @@ class TabulatedBias(nn.Module):
 
     def __init__(self, exact: nn.Module, max_distance: float = 100.0, tolerance: float = 1e-3) -> None:
         super().__init__()
-        if not max_distance > 0 or not tolerance > 0:
+        if not 0 < max_distance < math.inf or not 0 < tolerance < math.inf:
             raise ValueError(
-                f"TabulatedBias needs max_distance and tolerance above 0, not {max_distance} and {tolerance}."
+                f"TabulatedBias needs finite max_distance and tolerance above 0, not {max_distance} and {tolerance}."
             )
         self.exact = exact
         self.max_distance = max_distance

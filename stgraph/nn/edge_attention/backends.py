@@ -49,10 +49,36 @@ def missing(backend: str) -> list[str]:
     []
     """
     if backend not in _NEEDS:
-        raise ValueError(
-            f"There is no backend {backend!r} of edge_attention; there are {', '.join(map(repr, get_args(Backend)))}."
-        )
+        raise _unknown(backend)
     return [name for name in _NEEDS[backend] if importlib.util.find_spec(name) is None]
+
+
+def check_backend(backend: str) -> None:
+    """Refuse what is neither ``"auto"`` nor a backend, whether or not it runs here.
+
+    Parameters
+    ----------
+    backend
+        Name of one, for a layer that keeps it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend.
+
+    Examples
+    --------
+    >>> from stgraph.nn.edge_attention.backends import check_backend
+    >>> check_backend("triton")
+    """
+    if backend not in get_args(Backend):
+        raise _unknown(backend)
+
+
+def _unknown(backend: str) -> ValueError:
+    return ValueError(
+        f"There is no backend {backend!r} of edge_attention; there are {', '.join(map(repr, get_args(Backend)))}."
+    )
 
 
 def backend_for(dtype: torch.dtype, graph: EdgeGraph) -> str:

@@ -21,7 +21,7 @@ def draw_seed() -> Tensor:
     >>> draw_seed().dtype
     torch.int64
     """
-    return torch.randint(2**62, (), dtype=torch.int64)
+    return torch.randint(2**62, (), dtype=torch.int64, device="cpu")
 
 
 def kept(seed: Tensor, num_edges: int, heads: int, dropout: float) -> Tensor:

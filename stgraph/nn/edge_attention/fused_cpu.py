@@ -11,6 +11,7 @@ from stgraph.nn.edge_attention.derivative import differentiate
 from stgraph.nn.edge_attention.dropout import threshold
 from stgraph.nn.edge_attention.fused_cpu_kernels import kernels
 from stgraph.nn.edge_attention.graph import EdgeGraph
+from stgraph.nn.forward_mode import refuse_tangents
 from stgraph.nn.threads import in_threads
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -30,6 +31,7 @@ def fused_cpu(
             f"fused-cpu attends in float32, bfloat16 or float16, all of q, k and v in the same: not {q.dtype}, "
             f"{k.dtype} and {v.dtype}. The backend 'reference' takes float64."
         )
+    refuse_tangents("fused-cpu", q, k, v, bias)
     if bias is not None:
         bias = bias.float()
     # Only the backward pass goes over columns, and to sort a million cells' edges by them takes a second.

@@ -21,8 +21,11 @@ _FASTMATH = frozenset({"reassoc", "contract", "nsz", "arcp", "afn"})
 
 @register_jitable
 def exponential(x):  # type: ignore[no-untyped-def]
-    """``exp(x)`` of float32 up to 0, to the last bits; zero below -87. LLVM makes vectors of it, unlike of libm's."""
-    y = max(x, np.float32(-87.0))
+    """``exp(x)`` of float32 up to 0, to the last bits; zero below -87. LLVM makes vectors of it, unlike of libm's.
+
+    What is no number stays none, by a comparison of its own: a diverged model must not look as if edges were hidden.
+    """
+    y = x if x > np.float32(-87.0) else np.float32(-87.0)
     n = np.floor(y * np.float32(1.4426950408889634) + np.float32(0.5))
     r = y - n * np.float32(0.693359375) - n * np.float32(-2.12194440e-4)  # Cephes' expf
     p = np.float32(1.9875691500e-4)
@@ -33,7 +36,7 @@ def exponential(x):  # type: ignore[no-untyped-def]
     p = p * r + np.float32(5.0000001201e-1)
     p = p * r * r + r + np.float32(1.0)
     power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return p * power if x > np.float32(-87.0) else np.float32(0.0)
+    return p * power if x > np.float32(-87.0) else (np.float32(0.0) if x <= np.float32(-87.0) else x)
 
 
 @register_jitable
@@ -88,7 +91,7 @@ def kernels(channels: int) -> tuple[Callable[..., None], Callable[..., None], Ca
                     if biased:
                         logit += bias[e, h]
                     logits[e, h] = logit
-                    largest[h] = max(largest[h], logit)
+                    largest[h] = logit if logit > largest[h] else largest[h]
             for h in range(heads):  # A row in which all is hidden has no largest.
                 largest[h] = largest[h] if largest[h] > np.float32(-np.inf) else np.float32(0)
             for e in range(ptr[i], ptr[i + 1]):
@@ -101,7 +104,7 @@ def kernels(channels: int) -> tuple[Callable[..., None], Callable[..., None], Ca
                 for h in range(heads):
                     add_scaled(total, h * channels, weight[h], v, col[e] * width + h * channels, channels)
             for h in range(heads):
-                share = np.float32(1) / norm[h] if norm[h] > 0 else np.float32(0)
+                share = np.float32(0) if norm[h] == 0 else np.float32(1) / norm[h]
                 norms[i, h, 0], norms[i, h, 1] = largest[h], share
                 put_scaled(out, i * width + h * channels, share, total, h * channels, channels)
 

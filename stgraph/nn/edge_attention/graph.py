@@ -67,7 +67,7 @@ class EdgeGraph:
         num_nodes
             N.
         row, col, distance, edge_type
-            (E,) each, in any order.
+            (E,) each, in any order; all but the distances integers.
 
         Returns
         -------
@@ -79,7 +79,7 @@ class EdgeGraph:
         Raises
         ------
         ValueError
-            If an edge joins a node that is not there.
+            If an edge joins a node that is not there, or lengths or types do not fit.
 
         Examples
         --------
@@ -90,6 +90,17 @@ class EdgeGraph:
         >>> graph.ptr.tolist(), order.tolist()
         ([0, 1, 2], [1, 0])
         """
+        if not row.shape == col.shape == distance.shape == edge_type.shape or row.dim() != 1:
+            shapes = [tuple(t.shape) for t in (row, col, distance, edge_type)]
+            raise ValueError(
+                f"row, col, distance and edge_type must be of the same length (E,), not of shapes {shapes}."
+            )
+        numbers = [row, col, edge_type]
+        if any(t.is_floating_point() or t.is_complex() or t.dtype == torch.bool for t in numbers):
+            raise ValueError(
+                f"row, col and edge_type must be integers, not {', '.join(str(t.dtype) for t in numbers)}."
+            )
+        row, col, edge_type = (t.long() for t in numbers)
         for ends in (row, col):  # Backends read without looking.
             if len(ends) and not 0 <= int(ends.min()) <= int(ends.max()) < num_nodes:
                 raise ValueError(

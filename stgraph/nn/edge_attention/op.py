@@ -83,7 +83,7 @@ def edge_attention(
     Raises
     ------
     ValueError
-        If shapes do not fit, dropout is no probability, or there is no such backend or it does not run here.
+        If shapes or types do not fit, dropout is no probability, or there is no such backend or it does not run here.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def edge_attention(
     _check(q, k, v, bias, graph, dropout)
     common = torch.promote_types(torch.promote_types(q.dtype, k.dtype), v.dtype)
     q, k = q.to(common), k.to(common)
-    seed = draw_seed() if dropout > 0 else torch.zeros((), dtype=torch.int64)
+    seed = draw_seed() if dropout > 0 else torch.zeros((), dtype=torch.int64, device="cpu")
     chosen = backend_for(common, graph) if backend == "auto" else backend
     out, logits = run(chosen, q, k, v.to(common), bias, graph, dropout=dropout, seed=seed, need_logits=return_logits)
     return (out.to(v.dtype), logits) if return_logits else out.to(v.dtype)
@@ -113,6 +113,14 @@ def _check(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, graph: EdgeGrap
     if bias is not None and bias.shape != (graph.num_edges, q.shape[1]):
         raise ValueError(
             f"The bias must be of shape (E, H), here {(graph.num_edges, q.shape[1])}, not {tuple(bias.shape)}."
+        )
+    if 0 in q.shape[1:]:
+        raise ValueError(f"edge_attention needs at least one head and one channel, not (N, H, D) of {tuple(q.shape)}.")
+    kinds = [t.dtype for t in (q, k, v, bias) if t is not None]
+    if not all(kind.is_floating_point for kind in kinds):  # A mask of True and False would count as 1 and 0.
+        raise ValueError(
+            f"edge_attention needs numbers of floating point, not {', '.join(map(str, kinds))}; what hides an edge is "
+            "a bias of minus infinity."
         )
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be from 0 to below 1, not {dropout}.")

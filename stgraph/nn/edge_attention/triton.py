@@ -12,6 +12,7 @@ from stgraph.nn.edge_attention import triton_kernels
 from stgraph.nn.edge_attention.derivative import differentiate
 from stgraph.nn.edge_attention.dropout import threshold
 from stgraph.nn.edge_attention.graph import EdgeGraph
+from stgraph.nn.forward_mode import refuse_tangents
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """What it takes; sums are float32."""
@@ -37,11 +38,13 @@ def triton_attention(
             f"triton attends in float32, bfloat16 or float16, all of q, k and v in the same: not {q.dtype}, "
             f"{k.dtype} and {v.dtype}. The backend 'reference' takes float64."
         )
+    refuse_tangents("triton", q, k, v, bias)
     trained = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (q, k, v, bias))
     col_ptr, by_col = graph.transposed if trained else (graph.ptr[:0], graph.col[:0])
     if bias is not None:
         bias = bias.float()
-    out, logits, _ = _forward(q, k, v, bias, graph.ptr, graph.row, graph.col, col_ptr, by_col, seed, dropout)
+    ptr, row, col = (t.contiguous() for t in (graph.ptr, graph.row, graph.col))  # Kernels know of no strides here.
+    out, logits, _ = _forward(q, k, v, bias, ptr, row, col, col_ptr, by_col, seed, dropout)
     return out, logits
 
 

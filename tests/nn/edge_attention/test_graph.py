@@ -49,6 +49,23 @@ def test_edges_join_nodes_that_are_there(edge):
         EdgeGraph.from_edges(3, row, col, torch.zeros(2), torch.zeros(2, dtype=torch.long))
 
 
+def test_edge_lists_must_fit_each_other():
+    """None is cut off to the length of another."""
+    lists = [torch.tensor([0, 1, 1]), torch.tensor([0, 1, 2]), torch.zeros(3), torch.zeros(3, dtype=torch.long)]
+    for at in range(4):
+        for wrong in (lists[at][:2], lists[at].repeat(2), lists[at][:, None]):
+            with pytest.raises(ValueError, match=r"same length \(E,\), not of shapes"):
+                EdgeGraph.from_edges(3, *[wrong if place == at else t for place, t in enumerate(lists)])
+    with pytest.raises(ValueError, match="same length"):
+        EdgeGraph.from_edges(3, *[t[None] for t in lists])
+    for at in (0, 1, 3):
+        for dtype in (torch.float32, torch.bool):
+            with pytest.raises(ValueError, match=f"must be integers, not .*{dtype}"):
+                EdgeGraph.from_edges(3, *[t.to(dtype) if place == at else t for place, t in enumerate(lists)])
+    graph, _ = EdgeGraph.from_edges(3, *[t if t.is_floating_point() else t.int() for t in lists])
+    assert {graph.row.dtype, graph.col.dtype, graph.edge_type.dtype, graph.ptr.dtype} == {torch.int64}
+
+
 def test_all_pairs_of_parts():
     graph = make_graph("parts")
     expected = torch.block_diag(*(torch.ones(n, n) for n in graph.blocks))

@@ -72,6 +72,33 @@ def test_shapes_must_fit(graph, inputs):
             edge_attention(q, k, v, wrong, graph)
 
 
+def test_there_is_a_head_and_a_channel(graph, inputs):
+    q, k, v, _ = inputs
+    for wrong in ([t[:, :0] for t in (q, k, v)], [t[..., :0] for t in (q, k, v)]):
+        with pytest.raises(ValueError, match="at least one head and one channel"):
+            edge_attention(*wrong, None, graph)
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_integers_and_masks_are_refused(graph, inputs, at):
+    """A mask of SDPA, True for what is seen, would be a bias of 1."""
+    for dtype in (torch.bool, torch.int64):
+        wrong = [t.to(dtype) if place == at else t for place, t in enumerate(inputs)]
+        for backend in ("auto", "reference"):
+            with pytest.raises(ValueError, match=rf"floating point, not .*{dtype}.*minus infinity"):
+                edge_attention(*wrong, graph, backend=backend)
+
+
+def test_dropout_is_drawn_on_the_cpu_whatever_the_default_device(graph, inputs):
+    torch.manual_seed(0)
+    expected = edge_attention(*inputs, graph, dropout=0.5)
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        found = edge_attention(*inputs, graph, dropout=0.5)
+        edge_attention(*inputs, graph)
+    assert torch.equal(found, expected)
+
+
 def test_the_operator_goes_by_the_name_of_its_package():
     """In a process of its own: pytest puts modules where it finds them."""
     code = (

@@ -1,0 +1,23 @@
+"""Strong simple descriptions of cells, in closed form: what every learned model stands beside."""
+
+from stgraph.baselines.banksy import Banksy
+from stgraph.baselines.base import SliceEncoder
+from stgraph.baselines.constant import Constant
+from stgraph.baselines.gene_pca import GenePCA
+from stgraph.baselines.neighbor_mean import NeighborMean, NeighborPCA, neighbor_mean
+from stgraph.baselines.reduced_rank import ReducedRankNeighbors
+from stgraph.baselines.smooth_gene_means import SmoothGeneMeans
+from stgraph.baselines.smooth_genes import SmoothGenes
+
+__all__ = [
+    "Banksy",
+    "Constant",
+    "GenePCA",
+    "NeighborMean",
+    "NeighborPCA",
+    "ReducedRankNeighbors",
+    "SliceEncoder",
+    "SmoothGeneMeans",
+    "SmoothGenes",
+    "neighbor_mean",
+]

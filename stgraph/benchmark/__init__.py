@@ -1,0 +1,1 @@
+"""Tasks times data times models times splits times seeds, in one table."""

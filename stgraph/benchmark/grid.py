@@ -1,0 +1,237 @@
+"""What a benchmark runs: task x study x model x split x shift x seed."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import yaml
+from anndata import AnnData
+
+from stgraph._config import TARGET, import_class, instantiate
+from stgraph._version import __version__
+from stgraph.benchmark.choices import chosen
+from stgraph.benchmark.study import Study
+from stgraph.data.documents import fingerprint
+from stgraph.errors import InputError
+from stgraph.tasks.splits import LeaveOneSliceOut
+
+KEYS = ("data", "studies", "tasks", "models", "splits", "shifts", "seeds")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One number-giving run.
+
+    Attributes
+    ----------
+    study, task, model, split, shift
+        Names; ``split`` and ``shift`` are ``""`` where the task knows none.
+    seed
+        Of everything in it.
+    key
+        Hash of all that decides the result.
+    """
+
+    study: str
+    task: str
+    model: str
+    split: str
+    shift: str
+    seed: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Everything a benchmark runs.
+
+    Parameters
+    ----------
+    studies
+        What it runs on.
+    tasks, models, splits, shifts
+        Configs by name.
+    seeds
+        Each is a run of its own: of the model, the split and the intervals.
+    root
+        Folder of the studies' files.
+
+    Examples
+    --------
+    >>> from stgraph.benchmark.grid import Grid
+    >>> from stgraph.benchmark.study import Study
+    >>> grid = Grid.of([Study("a", ["a.h5ad"])], tasks=["region"], models=["pca"], splits=["blocks"])
+    >>> sorted(grid.models)
+    ['pca']
+    """
+
+    studies: Sequence[Study]
+    tasks: Mapping[str, Mapping[str, Any]]
+    models: Mapping[str, Mapping[str, Any]]
+    splits: Mapping[str, Mapping[str, Any]]
+    shifts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seeds: Sequence[int] = (0,)
+    root: Path = Path()
+
+    def __post_init__(self) -> None:
+        names = [study.name for study in self.studies]
+        if not names or len(set(names)) < len(names):
+            raise InputError(f"A benchmark needs studies with names of their own, not {names}.")
+        if not self.tasks or not self.models or not self.seeds:
+            raise InputError("A benchmark needs at least one task, one model and one seed.")
+        if any(isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in self.seeds):
+            raise InputError(f"Seeds are whole numbers, 0 or more, not {list(self.seeds)}.")
+        for study in self.studies:
+            if unknown := set(study.tasks or ()) - set(self.tasks):
+                raise InputError(f"Study '{study.name}' asks for the tasks {sorted(unknown)}, which the grid lacks.")
+
+    @classmethod
+    def of(
+        cls,
+        studies: Sequence[Study],
+        *,
+        tasks: Sequence[str] | Mapping[str, Any],
+        models: Sequence[str] | Mapping[str, Any],
+        splits: Sequence[str] | Mapping[str, Any],
+        shifts: Sequence[str] | Mapping[str, Any] = (),
+        seeds: Sequence[int] = (0,),
+        root: Path = Path(),
+    ) -> Self:
+        """A grid of parts by name; see `stgraph.benchmark.choices.chosen`."""
+        return cls(
+            studies=studies,
+            tasks=chosen("task", tasks),
+            models=chosen("model", models),
+            splits=chosen("split", splits),
+            shifts=chosen("shift", shifts),
+            seeds=tuple(seeds),
+            root=root,
+        )
+
+    @classmethod
+    def read(cls, path: Path, **changes: Any) -> Self:
+        """A grid from a YAML file.
+
+        Parameters
+        ----------
+        path
+            With the keys `KEYS`; ``data``, the folder of the files, is counted from the
+            folder of the YAML file.
+        **changes
+            Keys with other content than the file's.
+
+        Returns
+        -------
+        Grid
+            Checked; files are not read yet.
+
+        Raises
+        ------
+        InputError
+            If the file is not such a grid.
+        """
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"The grid '{path}' cannot be read: {' '.join(str(error).split())}.") from error
+        if not isinstance(content, dict) or set(content) - set(KEYS):
+            raise InputError(f"The grid '{path}' must be YAML with the keys {', '.join(KEYS)} and no others.")
+        content |= changes
+        studies = [_study(name, entry) for name, entry in dict(content.get("studies") or {}).items()]
+        return cls.of(
+            studies,
+            tasks=content.get("tasks") or (),
+            models=content.get("models") or (),
+            splits=content.get("splits") or (),
+            shifts=content.get("shifts") or (),
+            seeds=content.get("seeds") or (0,),
+            root=path.parent / Path(content.get("data") or "."),
+        )
+
+    def units(self, study: Study, slices: Mapping[str, AnnData]) -> tuple[list[Unit], list[str]]:
+        """What runs on a study, and what does not.
+
+        A shift is put on whole judged slices, so it runs under splits by slice only.
+
+        Parameters
+        ----------
+        study
+            One of `studies`.
+        slices
+            Its slices.
+
+        Returns
+        -------
+        units : list of Unit
+            In an order in which descriptions can be used again.
+        notes : list of str
+            What was left out, and why.
+        """
+        hashes = study.hashes(self.root)
+        units, notes = [], []
+        for task_name, task_config in self.tasks.items():
+            if study.tasks is not None and task_name not in study.tasks:
+                continue
+            if (reason := lacking(instantiate(task_config), slices)) is not None:
+                notes.append(f"{study.name}: {task_name} does not run, {reason}")
+                continue
+            for split, shift in self._ways(task_config, slices):
+                way = [self.splits.get(split), self.shifts.get(shift)]
+                what = [task_config, *way, study.config(), hashes, __version__]
+                units += [
+                    Unit(study.name, task_name, model, split, shift, seed, fingerprint([*what, model_config, seed]))
+                    for model, model_config in self.models.items()
+                    for seed in self.seeds
+                ]
+        return units, notes
+
+    def _ways(self, task_config: Mapping[str, Any], slices: Mapping[str, AnnData]) -> list[tuple[str, str]]:
+        """Names of the splits and shifts a task runs under."""
+        task: Any = import_class(task_config[TARGET])
+        takes = inspect.signature(task.run).parameters
+        if "split" not in takes:
+            return [("", "")]
+        ways = []
+        for name, config in self.splits.items():
+            whole_slices = issubclass(import_class(config[TARGET]), LeaveOneSliceOut)
+            if whole_slices and len(slices) < 2:
+                continue
+            ways.append((name, ""))
+            if whole_slices and "shift" in takes:
+                ways += [(name, shift) for shift in self.shifts]
+        return ways
+
+
+def lacking(task: Any, slices: Mapping[str, AnnData]) -> str | None:
+    """Why a task cannot run on slices; None if it can.
+
+    Parameters
+    ----------
+    task
+        A task; one with a ``key`` needs that column of labels.
+    slices
+        By name.
+
+    Returns
+    -------
+    str or None
+        The reason.
+    """
+    key = getattr(task, "key", None)
+    if key is None:
+        return None
+    columns = [adata.obs[key].dropna() for adata in slices.values() if key in adata.obs]
+    if not columns or len(np.unique(np.concatenate([column.astype(str) for column in columns]))) < 2:
+        return f"for its slices have no labels '{key}'"
+    return None
+
+
+def _study(name: str, entry: Any) -> Study:
+    if not isinstance(entry, Mapping):
+        raise InputError(f"Study '{name}' must say its files and labels, not {entry!r}.")
+    study = instantiate({TARGET: "stgraph.benchmark.study.Study", "name": name, **entry})
+    assert isinstance(study, Study)
+    return study

@@ -1,0 +1,149 @@
+"""Descriptions of slices that are computed once, and what they cost."""
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from copy import copy, deepcopy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from stgraph import _keys
+from stgraph._files import atomic_path
+from stgraph.baselines.base import SliceEncoder
+from stgraph.benchmark.cost import measured
+
+SLOW = 5.0
+"""Seconds above which a description is kept on disk: what is faster is cheaper to make again than to store."""
+
+HELD_BYTES = 1_000_000_000
+"""Descriptions held in memory, at most; the oldest are let go."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What fitting and describing took.
+
+    Attributes
+    ----------
+    fit_seconds, transform_seconds
+        Wall time.
+    fit_bytes
+        Memory by which fitting raised what the process held, at its highest; NaN where the
+        system does not tell.
+    n_fitted, n_described
+        Cells.
+    """
+
+    fit_seconds: float = 0.0
+    transform_seconds: float = 0.0
+    fit_bytes: float = float("nan")
+    n_fitted: int = 0
+    n_described: int = 0
+
+
+class Kept:
+    """An encoder whose descriptions are kept, in memory and, if they are slow, on disk.
+
+    It is fitted only when a description is asked for that is not kept. Slices are known
+    by their counts, genes and positions: labels do not matter, for an encoder looks at none.
+
+    Parameters
+    ----------
+    make
+        Makes the encoder.
+    name
+        What decides the encoder, seed included.
+    folder
+        Where slow descriptions are kept.
+    """
+
+    def __init__(self, make: Callable[[], SliceEncoder], name: str, folder: Path) -> None:
+        self._make, self._name, self._folder = make, name, folder
+        self._fitted: OrderedDict[str, tuple[SliceEncoder, Cost]] = OrderedDict()
+        self._held: OrderedDict[str, tuple[NDArray[np.float32], Cost]] = OrderedDict()
+        self._slices: list[AnnData] = []
+        self._now = ""
+        self.used: dict[str, Cost] = {}
+        """Cost of each description that was asked for since this was last emptied."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # A copy may be fitted on other slices; what is kept, and what was used, is one for all.
+        return copy(self)
+
+    def fit(self, slices: Sequence[AnnData]) -> Self:
+        """Note what is to be fitted on."""
+        self._slices = list(slices)
+        self._now = _hash(self._name, *(fingerprint(adata) for adata in slices))
+        return self
+
+    def transform(self, adata: AnnData) -> NDArray[np.float32]:
+        """Description (N, C) of a slice."""
+        key = _hash(self._now, fingerprint(adata))
+        if key not in self._held:
+            self._held[key] = self._load(key) or self._describe(key, adata)
+            while sum(x.nbytes for x, _ in self._held.values()) > HELD_BYTES and len(self._held) > 1:
+                self._held.popitem(last=False)
+        x, self.used[key] = self._held[key]
+        return x
+
+    def _describe(self, key: str, adata: AnnData) -> tuple[NDArray[np.float32], Cost]:
+        if self._now not in self._fitted:
+            encoder, took = measured(lambda: deepcopy(self._make()).fit(self._slices))
+            self._fitted[self._now] = (
+                encoder,
+                Cost(took.seconds, fit_bytes=took.extra_bytes, n_fitted=sum(a.n_obs for a in self._slices)),
+            )
+            while len(self._fitted) > 4:
+                self._fitted.popitem(last=False)
+        encoder, cost = self._fitted[self._now]
+        x, took = measured(lambda: np.asarray(encoder.transform(adata), dtype=np.float32))
+        cost = replace(cost, transform_seconds=took.seconds, n_described=adata.n_obs)
+        if cost.fit_seconds + cost.transform_seconds > SLOW:
+            self._save(key, x, cost)
+        return x, cost
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.npz"
+
+    def _save(self, key: str, x: NDArray[np.float32], cost: Cost) -> None:
+        with atomic_path(self._path(key)) as tmp, tmp.open("wb") as file:
+            np.savez(file, x=x, cost=np.array(json.dumps(asdict(cost))))
+
+    def _load(self, key: str) -> tuple[NDArray[np.float32], Cost] | None:
+        if not self._path(key).is_file():
+            return None
+        with np.load(self._path(key), allow_pickle=False) as file:
+            return file["x"], Cost(**json.loads(str(file["cost"])))
+
+
+def fingerprint(adata: AnnData) -> str:
+    """Hash of what an encoder may look at: counts, genes, positions, cell and slice names.
+
+    Examples
+    --------
+    >>> import stgraph
+    >>> from stgraph.benchmark.kept import fingerprint
+    >>> tissue = stgraph.synthetic_tissue(n_cells=50, n_genes=60)[0]
+    >>> labelled = tissue.copy()
+    >>> labelled.obs["domain"] = "all one"
+    >>> fingerprint(tissue) == fingerprint(labelled)
+    True
+    """
+    hasher = hashlib.blake2b(digest_size=16)
+    counts = sp.csr_matrix(adata.X)
+    for array in (counts.data, counts.indices, counts.indptr, adata.obsm[_keys.SPATIAL]):
+        hasher.update(np.ascontiguousarray(array).tobytes())
+    for names in (adata.var_names, adata.obs_names, adata.obs[_keys.SLICE].astype(str)):
+        hasher.update("\n".join(map(str, names)).encode())
+    return hasher.hexdigest()
+
+
+def _hash(*texts: str) -> str:
+    return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()

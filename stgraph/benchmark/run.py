@@ -1,0 +1,315 @@
+"""Run a grid: resumable, in parallel, to one tidy table."""
+
+import inspect
+import json
+import traceback
+import warnings
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from stgraph import _keys
+from stgraph._config import TARGET, import_class, instantiate
+from stgraph._files import atomic_path
+from stgraph.benchmark.cost import measured
+from stgraph.benchmark.grid import Grid, Unit
+from stgraph.benchmark.kept import Kept
+from stgraph.benchmark.study import Study
+from stgraph.data.documents import fingerprint, read_document, write_document
+from stgraph.data.jobs import Progress, each_done
+from stgraph.errors import InputError, StgraphWarning, StoreError
+from stgraph.tasks.result import TaskResult
+
+UNITS, DESCRIPTIONS, PREDICTIONS = "units", "descriptions", "predictions"
+"""Folders of a benchmark: finished units, slow descriptions, and what was predicted of each cell."""
+
+TABLE, FAILURES = "table", "failures.csv"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Units that share a study, a model and a seed, and so descriptions.
+
+    Attributes
+    ----------
+    grid
+        Where configs stand.
+    study
+        What it reads.
+    units
+        What it runs.
+    out
+        Folder of the benchmark.
+    """
+
+    grid: Grid
+    study: Study
+    units: tuple[Unit, ...]
+    out: Path
+
+
+@dataclass
+class Outcome:
+    """What a benchmark gave.
+
+    Attributes
+    ----------
+    table
+        One row for each number.
+    failures
+        One row for each unit that failed, with the reason; they run again the next time.
+    notes
+        What was left out, and why.
+    """
+
+    table: pd.DataFrame
+    failures: pd.DataFrame
+    notes: list[str]
+
+
+def run_benchmark(
+    grid: Grid, out: Path, *, executor: Executor | None = None, progress: Progress | None = None
+) -> Outcome:
+    """Run what is not there yet, and write the table.
+
+    Each unit is written as soon as it is done, whole or not at all; a run that was stopped
+    goes on where it was when it is started again. A unit that fails is noted, and does not
+    stop the others.
+
+    Parameters
+    ----------
+    grid
+        What to run.
+    out
+        Folder for the table; made if needed.
+    executor
+        What runs jobs: any of `concurrent.futures`; the calling thread without.
+    progress
+        Told of the units done.
+
+    Returns
+    -------
+    Outcome
+        Also written: ``table.csv``, ``table.parquet`` and ``failures.csv``.
+
+    Raises
+    ------
+    InputError
+        If the files of a study cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import stgraph
+    >>> from stgraph.benchmark.grid import Grid
+    >>> from stgraph.benchmark.run import run_benchmark
+    >>> from stgraph.benchmark.study import Study
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     stgraph.synthetic_tissue(n_cells=300, n_genes=60)[0].write_h5ad(f"{folder}/a.h5ad")
+    ...     study = Study("made", ["a.h5ad"], labels={"domain": "domain"})
+    ...     grid = Grid.of([study], tasks=["region"], models=["pca"], splits=["blocks"], root=Path(folder))
+    ...     table = run_benchmark(grid, Path(folder) / "out").table
+    >>> bool(table.loc[table["metric"] == "macro_f1", "value"].item() > 0.5)
+    True
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    jobs: list[Job] = []
+    every: list[Unit] = []
+    notes: list[str] = []
+    for study in grid.studies:
+        units, left_out = grid.units(study, study.load(grid.root))
+        every += units
+        notes += left_out
+        groups: dict[tuple[str, int], list[Unit]] = {}
+        for unit in units:
+            if not _is_done(out, unit):
+                groups.setdefault((unit.model, unit.seed), []).append(unit)
+        jobs += [Job(grid, study, tuple(group), out) for group in groups.values()]
+    done = len(every) - sum(len(job.units) for job in jobs)
+    failed: list[dict[str, Any]] = []
+    tell = progress or (lambda stage, now, total: None)
+    tell("benchmark", done, len(every))
+    for job, came in each_done(executor, run_job, jobs):
+        if isinstance(came, Exception):  # the job as a whole, as when its files are gone
+            came = [{**asdict(unit), "reason": _reason(came)} for unit in job.units]  # noqa: PLW2901
+        failed += came
+        done += len(job.units)
+        tell("benchmark", done, len(every))
+    table = gather(out, every)
+    failures = pd.DataFrame(failed, columns=[*Unit.__dataclass_fields__, "reason"])
+    with atomic_path(out / f"{TABLE}.csv") as tmp:
+        table.to_csv(tmp, index=False)
+    with atomic_path(out / f"{TABLE}.parquet") as tmp:
+        table.to_parquet(tmp, index=False)
+    with atomic_path(out / FAILURES) as tmp:
+        failures.to_csv(tmp, index=False)
+    return Outcome(table, failures, notes)
+
+
+def run_job(job: Job) -> list[dict[str, Any]]:
+    """Run the units of a job; those that failed, with the reason."""
+    slices = job.study.load(job.grid.root)
+    first = job.units[0]
+    config = seeded(job.grid.models[first.model], first.seed)
+    model: Any
+    if hasattr(import_class(config[TARGET]), "learn"):
+        model = instantiate(config)
+    else:
+        model = Kept(lambda: instantiate(config), fingerprint(config), job.out / DESCRIPTIONS)
+    failed = []
+    for unit in job.units:
+        try:
+            _run_unit(job, unit, slices, model)
+        except Exception as error:
+            failed.append({**asdict(unit), "reason": _reason(error)})
+    return failed
+
+
+def gather(out: Path, units: list[Unit]) -> pd.DataFrame:
+    """The table of the units that are done.
+
+    Parameters
+    ----------
+    out
+        Folder of the benchmark.
+    units
+        Of which; others that stand in the folder are left out.
+
+    Returns
+    -------
+    DataFrame
+        One row for each number: what a task says, before it ``study, model, seed``, after
+        it what it took.
+    """
+    tables = []
+    for unit in units:
+        if not _is_done(out, unit):
+            continue
+        content = read_document(_path(out, unit))
+        rows = pd.DataFrame(content["rows"])
+        rows.insert(0, "study", unit.study)
+        rows.insert(1, "model", unit.model)
+        rows.insert(2, "seed", unit.seed)
+        tables.append(rows.assign(**content["cost"], key=unit.key))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def seeded(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """A config with the seed, where its class takes one and has none yet.
+
+    Parameters
+    ----------
+    config
+        With ``_target_``; ``"${random_state}"`` anywhere in it is the seed too, as in the
+        configs of `stgraph fit`.
+    seed
+        Of the run.
+
+    Returns
+    -------
+    dict
+        A copy.
+
+    Examples
+    --------
+    >>> from stgraph.benchmark.run import seeded
+    >>> seeded({"_target_": "stgraph.preprocess.encoder.LogPCA", "random_state": "${random_state}"}, 3)["random_state"]
+    3
+    """
+    filled: dict[str, Any] = _filled(config, seed)
+    takes = "random_state" in inspect.signature(import_class(str(config[TARGET]))).parameters
+    return {"random_state": seed, **filled} if takes else filled
+
+
+def _filled(config: Any, seed: int) -> Any:
+    if isinstance(config, Mapping):
+        return {key: _filled(value, seed) for key, value in config.items()}
+    if isinstance(config, list):
+        return [_filled(value, seed) for value in config]
+    return seed if config == "${random_state}" else config
+
+
+def _run_unit(job: Job, unit: Unit, slices: Mapping[str, AnnData], model: Any) -> None:
+    task = instantiate(_filled(job.grid.tasks[unit.task], unit.seed))
+    arguments: dict[str, Any] = {"random_state": unit.seed}
+    if unit.split:
+        arguments["split"] = instantiate(_filled(job.grid.splits[unit.split], unit.seed))
+    if unit.shift:
+        arguments["shift"] = instantiate(_filled(job.grid.shifts[unit.shift], unit.seed))
+    if isinstance(model, Kept):
+        model.used.clear()
+    with warnings.catch_warnings():
+        # Of units and missing genes: said once when a user reads slices, not for each of a thousand runs.
+        warnings.simplefilter("ignore", StgraphWarning)
+        result, took = measured(lambda: task.run(slices, model, **arguments))
+    cost: dict[str, float] = {"seconds": took.seconds}
+    if isinstance(model, Kept):
+        costs = list(model.used.values())
+        fits = {(c.fit_seconds, c.n_fitted): c for c in costs}.values()
+        cost |= {
+            "fit_seconds": sum(c.fit_seconds for c in fits),
+            "fit_cells": sum(c.n_fitted for c in fits),
+            "fit_bytes": max((c.fit_bytes for c in fits), default=float("nan")),
+            "transform_seconds": sum(c.transform_seconds for c in costs),
+            "transform_cells": sum(c.n_described for c in costs),
+        }
+    _write_predictions(job.out / PREDICTIONS / f"{unit.key}.parquet", result, getattr(task, "key", None))
+    rows = json.loads(result.table.to_json(orient="records", double_precision=15))
+    if not rows:
+        raise InputError("; ".join(result.notes) or "the task gave no number")
+    content = {"unit": asdict(unit), "rows": rows, "cost": _plain(cost), "notes": result.notes}
+    write_document(_path(job.out, unit), content)
+
+
+def _write_predictions(path: Path, result: TaskResult, key: str | None) -> None:
+    """What was said of each cell, for maps; only of classes."""
+    tables = []
+    for name, adata in result.adatas.items():
+        column = _keys.PREDICTION.format(target=key)
+        if key is None or column not in adata.obs:
+            return
+        pos = adata.obsm[_keys.SPATIAL]
+        tables.append(
+            pd.DataFrame(
+                {
+                    "slice": name,
+                    "x": pos[:, 0],
+                    "y": pos[:, 1],
+                    "truth": adata.obs[key].astype(object).where(adata.obs[key].notna(), None).to_numpy(),
+                    "predicted": adata.obs[column].astype(object).where(adata.obs[column].notna(), None).to_numpy(),
+                }
+            )
+        )
+    if tables:
+        with atomic_path(path) as tmp:
+            pd.concat(tables, ignore_index=True).to_parquet(tmp, index=False)
+
+
+def _path(out: Path, unit: Unit) -> Path:
+    return out / UNITS / f"{unit.key}.json"
+
+
+def _is_done(out: Path, unit: Unit) -> bool:
+    try:
+        read_document(_path(out, unit))
+    except StoreError:  # not there, or damaged: it runs again
+        return False
+    return True
+
+
+def _plain(cost: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON knows no NaN."""
+    return {name: None if np.isnan(value) else float(value) for name, value in cost.items()}
+
+
+def _reason(error: Exception) -> str:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    known = isinstance(error, InputError)
+    return str(error) if known else f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
