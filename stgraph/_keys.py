@@ -31,7 +31,10 @@ VIRTUAL_CELL = "stgraph_virtual_cell"
 """``obs``, (N,) category of str: the Leiden virtual cell a cell is a member of; coarser levels are numbered from 2."""
 
 PREDICTION = "stgraph_{target}"
-"""``obs``, (N,) category of str, the predicted class; or ``obsm``, (N, D) float32, predicted values; missing where not judged."""
+"""``obs``, (N,) category of str, the predicted class; or ``obsm``, (N, D) float32, predicted values.
+
+Missing where a cell was not judged.
+"""
 
 CONFIDENCE = "stgraph_{target}_confidence"
 """``obs``, (N,) float32: probability of the predicted class."""

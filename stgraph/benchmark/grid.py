@@ -201,7 +201,7 @@ class Grid:
                 continue
             ways.append((name, ""))
             if whole_slices and "shift" in takes:
-                ways += [(name, shift) for shift in self.shifts]
+                ways += [(name, shift) for shift, config in self.shifts.items() if _fits(config, slices)]
         return ways
 
 
@@ -227,6 +227,12 @@ def lacking(task: Any, slices: Mapping[str, AnnData]) -> str | None:
     if not columns or len(np.unique(np.concatenate([column.astype(str) for column in columns]))) < 2:
         return f"for its slices have no labels '{key}'"
     return None
+
+
+def _fits(config: Mapping[str, Any], slices: Mapping[str, AnnData]) -> bool:
+    """Whether a shift would change anything: a panel of 300 genes is no shift for one of 135."""
+    n_genes = getattr(instantiate(config), "n_genes", 0)
+    return all(adata.n_vars > n_genes for adata in slices.values())
 
 
 def _study(name: str, entry: Any) -> Study:

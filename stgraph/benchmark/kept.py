@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Self
 
 import numpy as np
-import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from stgraph import _keys
 from stgraph._files import atomic_path
 from stgraph.baselines.base import SliceEncoder
 from stgraph.benchmark.cost import measured
+from stgraph.tasks.unlabelled import fingerprint
 
 SLOW = 5.0
 """Seconds above which a description is kept on disk: what is faster is cheaper to make again than to store."""
@@ -103,8 +103,9 @@ class Kept:
             while len(self._fitted) > 4:
                 self._fitted.popitem(last=False)
         encoder, cost = self._fitted[self._now]
-        x, took = measured(lambda: np.asarray(encoder.transform(adata), dtype=np.float32))
-        cost = replace(cost, transform_seconds=took.seconds, n_described=adata.n_obs)
+        begin = perf_counter()
+        x = np.asarray(encoder.transform(adata), dtype=np.float32)
+        cost = replace(cost, transform_seconds=perf_counter() - begin, n_described=adata.n_obs)
         if cost.fit_seconds + cost.transform_seconds > SLOW:
             self._save(key, x, cost)
         return x, cost
@@ -121,28 +122,6 @@ class Kept:
             return None
         with np.load(self._path(key), allow_pickle=False) as file:
             return file["x"], Cost(**json.loads(str(file["cost"])))
-
-
-def fingerprint(adata: AnnData) -> str:
-    """Hash of what an encoder may look at: counts, genes, positions, cell and slice names.
-
-    Examples
-    --------
-    >>> import stgraph
-    >>> from stgraph.benchmark.kept import fingerprint
-    >>> tissue = stgraph.synthetic_tissue(n_cells=50, n_genes=60)[0]
-    >>> labelled = tissue.copy()
-    >>> labelled.obs["domain"] = "all one"
-    >>> fingerprint(tissue) == fingerprint(labelled)
-    True
-    """
-    hasher = hashlib.blake2b(digest_size=16)
-    counts = sp.csr_matrix(adata.X)
-    for array in (counts.data, counts.indices, counts.indptr, adata.obsm[_keys.SPATIAL]):
-        hasher.update(np.ascontiguousarray(array).tobytes())
-    for names in (adata.var_names, adata.obs_names, adata.obs[_keys.SLICE].astype(str)):
-        hasher.update("\n".join(map(str, names)).encode())
-    return hasher.hexdigest()
 
 
 def _hash(*texts: str) -> str:

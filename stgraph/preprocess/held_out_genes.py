@@ -16,21 +16,21 @@ _LEAST_DEPTH = 0.02
 
 
 def without_genes(adata: AnnData, genes: Sequence[str]) -> AnnData:
-    """A copy of a slice in which nothing is left of some genes.
+    """A copy of a slice in which no counts of some genes are left.
 
     Parameters
     ----------
     adata
-        Canonical. What could hold a trace of the genes (a total count in ``obs``, a layer, a
-        component in ``obsm``) is left behind: counts, genes, positions and the names of cells and
-        slice stay.
+        Canonical. Layers, components in ``obsm`` and whatever else could hold a trace of the genes
+        are left behind. ``obs`` stays, for slices are divided by its columns, and a total count
+        may be among them: show a model what `stgraph.tasks.unlabelled.unlabelled` leaves of it.
     genes
         Names; those the slice lacks do not matter.
 
     Returns
     -------
     AnnData
-        With the other genes.
+        With the other genes, positions, ``obs`` and ``uns["stgraph"]``.
 
     Examples
     --------
@@ -41,10 +41,9 @@ def without_genes(adata: AnnData, genes: Sequence[str]) -> AnnData:
     (100, 50)
     """
     kept = ~adata.var_names.isin(list(genes))
-    named = [_keys.SLICE] if _keys.SLICE in adata.obs else []
     return AnnData(
         X=sp.csr_matrix(adata.X)[:, kept],
-        obs=adata.obs[named].copy(),
+        obs=adata.obs.copy(),
         var=adata.var.loc[kept].copy(),
         obsm={_keys.SPATIAL: adata.obsm[_keys.SPATIAL]},
         uns={_keys.STGRAPH: dict(adata.uns[_keys.STGRAPH])} if _keys.STGRAPH in adata.uns else {},

@@ -28,6 +28,8 @@ class Annotation:
         for linear ones. A perceptron is in `stgraph.tasks.heads.mlp_classifiers`.
     name
         Name in tables.
+    n_draws
+        Draws of the intervals.
 
     Examples
     --------
@@ -44,6 +46,7 @@ class Annotation:
     key: str
     heads: Sequence[BaseEstimator] | None = None
     name: str = "annotation"
+    n_draws: int = 200
 
     def run(
         self,
@@ -82,5 +85,13 @@ class Annotation:
         """
         target = label_target(slices, self.key)
         return evaluate(
-            self.name, target, slices, model, split, heads=self.heads, shift=shift, random_state=random_state
+            self.name,
+            target,
+            slices,
+            model,
+            split,
+            heads=self.heads,
+            shift=shift,
+            n_draws=self.n_draws,
+            random_state=random_state,
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from anndata import AnnData
@@ -18,7 +18,7 @@ from stgraph.tasks.evaluate import evaluate
 from stgraph.tasks.folds import Fold, Split
 from stgraph.tasks.predictor import Predictor
 from stgraph.tasks.pseudo_spots import PROPORTIONS, GatheredSpots, gather_spots
-from stgraph.tasks.rescored import rescored
+from stgraph.tasks.rescored import by_rows, rescored
 from stgraph.tasks.result import TaskResult
 from stgraph.tasks.shifts import Shift
 from stgraph.tasks.simplex import onto_simplex, proportion_heads
@@ -117,14 +117,14 @@ class Deconvolution:
         if hasattr(model, "proportions"):
             if heads is not None:
                 raise InputError(f"{type(model).__name__} needs no heads: leave them out of Deconvolution.")
-            learner = FromCells(model, slices, codes, made)
+            learner = FromCells(cast(Deconvolver, model), slices, codes, made)
         elif not hasattr(model, "learn") and heads is None:
             heads = proportion_heads()
         result = evaluate(
             self.name, target, spots, learner, split, heads=heads, shift=shift, n_draws=1, random_state=random_state
         )
         result.notes[:0] = [note for gathered in made.values() for note in gathered.notes]
-        result.table = rescored(result, target.name, truth, _judge, random_state=random_state)
+        result.table = rescored(result, target.name, truth, by_rows(_judge), random_state=random_state)
         return result
 
 

@@ -69,7 +69,8 @@ def evaluate(
     heads
         As in `stgraph.tasks.probe.Probe`; for a model that only describes.
     shift
-        What is done to a slice before its cells are judged; cells it takes away are not.
+        What is done to a slice before its cells are judged, or to all slices where the
+        shift says so; cells it takes away are not judged.
     n_draws
         Draws of the bootstrap over blocks of a slice.
     random_state
@@ -103,7 +104,9 @@ def evaluate(
     """
     learner = _Learner.of(model, heads)
     blind = {name: unlabelled(adata) for name, adata in slices.items()}
-    shifted = _Shifted(blind, shift, random_state)
+    if shift is not None and shift.everywhere:
+        blind = {name: shift(adata, random_state=random_state) for name, adata in blind.items()}
+    shifted = _Shifted(blind, None if shift is None or shift.everywhere else shift, random_state)
     said: dict[str, NDArray[np.float64]] = {}
     notes: list[str] = []
     for whole in split.folds(slices, random_state=random_state):

@@ -18,6 +18,7 @@ from stgraph.preprocess.genes import shared_genes
 from stgraph.preprocess.held_out_genes import detected_genes, held_out_values, without_genes
 from stgraph.tasks.evaluate import evaluate
 from stgraph.tasks.folds import Split
+from stgraph.tasks.gene_judge import gene_judge
 from stgraph.tasks.predictor import Predictor
 from stgraph.tasks.rescored import rescored
 from stgraph.tasks.result import TaskResult
@@ -133,14 +134,15 @@ class Imputation:
             If a given gene is not in all slices, or too few genes are left.
         """
         shared = shared_genes(list(slices.values()), min_genes=MIN_SEEN + 1)
+        notes: list[str] = []
         if self.genes is not None:
             absent = [gene for gene in self.genes if gene not in set(shared)]
             if absent:
                 raise InputError(f"{len(absent)} genes to hold out are not in every slice: {', '.join(absent[:5])}.")
-            dealt, notes = [list(self.genes)], []
+            dealt = [list(self.genes)]
         else:
             can = detected_genes(list(slices.values()), shared, least_share=self.min_detected)
-            size, notes = int(self.share * len(can)), []
+            size = int(self.share * len(can))
             if size > self.max_genes:
                 notes.append(f"{self.max_genes} genes are held out in a round, not {size}: max_genes says so")
             size = min(size, self.max_genes)
@@ -218,20 +220,10 @@ class Imputation:
         for name, adata in adatas.items():
             adata.obsm[slot], adata.uns[slot] = np.concatenate(said[name], axis=1), names
         together = TaskResult(result.table, adatas, notes)
-        table = rescored(together, GENES, whole, _judge, random_state=random_state)
+        table = rescored(together, GENES, whole, gene_judge, random_state=random_state)
         of_round = [number for number, held in enumerate(dealt) for _ in held]
         by_gene = [_by_gene(name, adatas[name].obsm[slot], whole[name], names, of_round) for name in said]
         return ImputationResult(table, adatas, notes, pd.concat(by_gene, ignore_index=True))
-
-
-def _judge(truth: NDArray[np.float64], said: NDArray[np.float64]) -> dict[str, float]:
-    scores = gene_scores(truth, said)
-    found = {}
-    for metric in ("pearson", "spearman"):
-        defined = scores[metric][~np.isnan(scores[metric])]
-        for suffix, summary in (("", np.mean), ("_median", np.median)):
-            found[f"gene_{metric}{suffix}"] = float(summary(defined)) if len(defined) else float("nan")
-    return found
 
 
 def _by_gene(

@@ -98,13 +98,13 @@ def impute(
     judged = evaluate("imputation", target, seen, probe, split, n_draws=1, random_state=random_state)
     # The head is chosen with cells it did not learn from, and then learns from all.
     first = split.folds(seen, random_state=random_state)[0]
-    names = tuple(seen)
-    chosen = probe.learn(seen, target, Fold("choice", first.fit_on, first.train, first.validation, {})).chosen
-    everything = {name: np.ones(part.n_obs, dtype=bool) for name, part in seen.items()}
-    final = Probe(probe.encoder, [chosen]).learn(seen, target, Fold("all", names, everything, {}, {}))
+    blind = {name: unlabelled(part) for name, part in seen.items()}
+    chosen = probe.learn(blind, target, first.shown()).chosen
+    everything = {name: np.ones(part.n_obs, dtype=bool) for name, part in blind.items()}
+    final = Probe(probe.encoder, [chosen]).learn(blind, target, Fold("all", tuple(blind), everything, {}, {}))
     out = adata.copy()
     slot = _keys.PREDICTION.format(target=IMPUTED)
-    told = final.predict(_panel(adata, shared)).astype(np.float32)
+    told = final.predict(unlabelled(_panel(adata, shared))).astype(np.float32)
     out.obsm[slot] = pd.DataFrame(told, index=out.obs_names, columns=wanted)
     out.uns[slot] = _accuracy(judged.adatas, slot, target)
     return out
@@ -112,7 +112,7 @@ def impute(
 
 def _panel(adata: AnnData, genes: Sequence[str]) -> AnnData:
     others = adata.var_names.difference(pd.Index(genes))
-    return unlabelled(without_genes(adata, list(others)))
+    return without_genes(adata, list(others))
 
 
 def _wanted(adata: AnnData, references: dict[str, AnnData], genes: Sequence[str] | None) -> list[str]:

@@ -147,16 +147,19 @@ class Probe:
         y, drawn = validation[1], _draws(blocks)
         scores = [self._score(y, values) for _, values in said]
         best = int(np.argmax(scores))
-        for number, (head, values) in enumerate(said):
-            lost = [self._score(y[rows], said[best][1][rows]) - self._score(y[rows], values[rows]) for rows in drawn]
-            if scores[best] - scores[number] <= np.std(lost):
-                break
+
+        def is_near(number: int) -> bool:
+            of_best, own = said[best][1], said[number][1]
+            lost = [self._score(y[rows], of_best[rows]) - self._score(y[rows], own[rows]) for rows in drawn]
+            return bool(scores[best] - scores[number] <= np.std(lost))
+
+        first = next(number for number in range(len(said)) if is_near(number))
         measure = "macro F1" if self._target.kind == "classes" else "explained variance"
         self.why = (
-            f"{measure} {scores[number]:.3f} on the validation cells, "
+            f"{measure} {scores[first]:.3f} on the validation cells, "
             f"the first of {len(said)} heads within a standard error of the best ({scores[best]:.3f})"
         )
-        return head
+        return said[first][0]
 
     def _scale_by(self, described: Sequence[NDArray[np.float32]]) -> None:
         x = np.concatenate(described).astype(np.float64)

@@ -59,8 +59,8 @@ def pseudo_spots(adata: AnnData, key: str, *, layout: SpotLayout | None = None, 
     -------
     AnnData
         (M, G): summed counts in ``X``, centres in ``obsm["spatial"]``, shares (M, K) of cells
-        in ``obsm["proportions"]``, the types in ``uns["proportions"]``, and
-        ``obs["n_cells"]``.
+        in ``obsm["proportions"]``, the types in ``uns["proportions"]``, ``obs["n_cells"]``, and
+        the columns of ``obs`` that have one value in the slice.
 
     Raises
     ------
@@ -144,7 +144,13 @@ def gather_spots(
     composition = member @ _membership(codes, len(names)).T
     n_cells = n_cells[kept]
     index = [f"{name}_spot{i:05d}" for i in range(len(n_cells))]
-    obs = pd.DataFrame({N_CELLS: n_cells, _keys.SLICE: pd.Categorical([name] * len(n_cells))}, index=index)
+    # What is said of the whole slice, as its animal, holds for the spots too.
+    of_slice = {column: values.iloc[0] for column, values in adata.obs.items() if values.nunique(dropna=False) == 1}
+    obs = pd.DataFrame(
+        {column: pd.Categorical([value] * len(index)) for column, value in of_slice.items()}, index=index
+    )
+    obs[_keys.SLICE] = pd.Categorical([name] * len(index))
+    obs[N_CELLS] = n_cells
     spots = AnnData(
         X=sp.csr_matrix(member @ sp.csr_matrix(adata.X)).astype(np.int32),
         obs=obs,

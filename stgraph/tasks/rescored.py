@@ -12,8 +12,34 @@ from stgraph.metrics.intervals import block_bootstrap, spatial_blocks
 from stgraph.tasks.evaluate import BLOCKS
 from stgraph.tasks.result import COLUMNS, TaskResult
 
-Judge = Callable[[NDArray[np.float64], NDArray[np.float64]], Mapping[str, float]]
-"""Scores of truth (n, D) and prediction (n, D)."""
+Judge = Callable[
+    [NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]], Callable[[NDArray[np.int64]], Mapping[str, float]]
+]
+"""From truth (n, D), prediction (n, D) and the block (n,) of each cell to what scores rows, drawn by whole blocks."""
+
+
+def by_rows(score: Callable[[NDArray[np.float64], NDArray[np.float64]], Mapping[str, float]]) -> Judge:
+    """A judge that scores truth and prediction of the drawn rows, whatever the blocks.
+
+    Parameters
+    ----------
+    score
+        Of truth (n, D) and prediction (n, D).
+
+    Returns
+    -------
+    callable
+        A `Judge`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stgraph.tasks.rescored import by_rows
+    >>> judge = by_rows(lambda truth, said: {"bias": float((said - truth).mean())})
+    >>> judge(np.zeros((2, 1)), np.ones((2, 1)), np.array([0, 1]))(np.array([0, 0]))
+    {'bias': 1.0}
+    """
+    return lambda truth, said, blocks: lambda rows: score(truth[rows], said[rows])
 
 
 def rescored(
@@ -22,7 +48,7 @@ def rescored(
     truth: Mapping[str, NDArray[np.float64]],
     judge: Judge,
     *,
-    n_draws: int = 100,
+    n_draws: int = 200,
     random_state: int = 0,
 ) -> pd.DataFrame:
     """Table of the same predictions with other metrics.
@@ -52,12 +78,13 @@ def rescored(
     >>> import stgraph
     >>> from stgraph.preprocess.encoder import LogPCA
     >>> from stgraph.tasks.density import CellDensity
-    >>> from stgraph.tasks.rescored import rescored
+    >>> from stgraph.tasks.rescored import by_rows, rescored
     >>> from stgraph.tasks.splits import RandomCells
     >>> slices = {"a": stgraph.synthetic_tissue(n_cells=300, n_genes=60)[0]}
     >>> task = CellDensity(25.0)
     >>> result, target = task.run(slices, LogPCA(n_components=5), split=RandomCells()), task.target(slices)
-    >>> rescored(result, target.name, target.of, lambda truth, said: {"bias": (said - truth).mean()})["metric"].tolist()
+    >>> judge = by_rows(lambda truth, said: {"bias": (said - truth).mean()})
+    >>> rescored(result, target.name, target.of, judge)["metric"].tolist()
     ['bias']
     """
     rows = []
@@ -83,17 +110,18 @@ def _scores(
     random_state: int,
 ) -> list[dict[str, Any]]:
     blocks = spatial_blocks(pos, n_blocks=min(BLOCKS, len(truth)))
+    judged = judge(truth, said, blocks)
     drawn: dict[bytes, Mapping[str, float]] = {}
 
     def score(rows: NDArray[np.int64], metric: str) -> float:
         # The draws are the same for each metric, which are computed together.
         key = rows.tobytes()
         if key not in drawn:
-            drawn[key] = judge(truth[rows], said[rows])
+            drawn[key] = judged(rows)
         return float(drawn[key][metric])
 
     scored = []
-    for metric, value in judge(truth, said).items():
+    for metric, value in judged(np.arange(len(truth))).items():
 
         def one(rows: NDArray[np.int64], metric: str = metric) -> float:
             return score(rows, metric)

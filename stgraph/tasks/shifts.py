@@ -1,5 +1,6 @@
 """What is done to a judged slice to see whether a model still knows its cells."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,10 +20,16 @@ class Shift(Protocol):
     ----------
     name
         Name in tables.
+    everywhere
+        Whether slices that are learnt from are changed alike, since everyone knows of it
+        beforehand, as of a panel of genes; such a shift keeps all cells.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102  as above
+
+    @property
+    def everywhere(self) -> bool: ...  # noqa: D102  as above
 
     def __call__(self, adata: AnnData, *, random_state: int = 0) -> AnnData:
         """A changed copy; the cells that are left keep their names and their order."""
@@ -56,6 +63,11 @@ class Thinned:
     def name(self) -> str:
         """Name in tables."""
         return f"thinned to {self.share:.0%}"
+
+    @property
+    def everywhere(self) -> bool:
+        """False: only judged slices are shallow."""
+        return False
 
     def __call__(self, adata: AnnData, *, random_state: int = 0) -> AnnData:
         """A copy with fewer counts.
@@ -95,6 +107,11 @@ class HalfSlice:
         """Name in tables."""
         return "half slice"
 
+    @property
+    def everywhere(self) -> bool:
+        """False: only judged slices are cropped."""
+        return False
+
     def __call__(self, adata: AnnData, *, random_state: int = 0) -> AnnData:
         """A copy of half of the cells, rounded up.
 
@@ -121,6 +138,8 @@ class HalfSlice:
 class SharedGenes:
     """A smaller panel: a random choice of the genes, and nothing else.
 
+    Genes are chosen by their names, so that all slices of a study keep the same.
+
     Parameters
     ----------
     n_genes
@@ -143,6 +162,11 @@ class SharedGenes:
     def name(self) -> str:
         """Name in tables."""
         return f"{self.n_genes} genes"
+
+    @property
+    def everywhere(self) -> bool:
+        """True: who has two panels knows which genes they share, and learns on these."""
+        return True
 
     def __call__(self, adata: AnnData, *, random_state: int = 0) -> AnnData:
         """A copy with fewer genes, in their order.
@@ -169,7 +193,11 @@ class SharedGenes:
                 f"The slice has {adata.n_vars} genes, so none would be taken away to leave {self.n_genes}: give "
                 "SharedGenes a smaller n_genes."
             )
-        kept = np.random.default_rng(random_state).choice(adata.n_vars, size=self.n_genes, replace=False)
+        salt = str(random_state).encode()
+        draws = [
+            hashlib.blake2b(str(gene).encode(), digest_size=8, salt=salt[:16]).digest() for gene in adata.var_names
+        ]
+        kept = np.argsort(np.array(draws), kind="stable")[: self.n_genes]
         return adata[:, np.sort(kept)].copy()
 
 

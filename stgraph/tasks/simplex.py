@@ -103,7 +103,7 @@ class SimplexRidge(Ridge):  # type: ignore[misc]
 
 
 def proportion_heads() -> list[BaseEstimator]:
-    """Ridge regressions of five strengths that predict proportions.
+    """Ridge regressions of five strengths that predict proportions, the strongest first.
 
     Returns
     -------
@@ -116,4 +116,4 @@ def proportion_heads() -> list[BaseEstimator]:
     >>> len(proportion_heads())
     5
     """
-    return [SimplexRidge(alpha=alpha) for alpha in (1.0, 10.0, 100.0, 1000.0, 10000.0)]
+    return [SimplexRidge(alpha=alpha) for alpha in (10000.0, 1000.0, 100.0, 10.0, 1.0)]

@@ -46,7 +46,7 @@ class SmoothedPoisson:
     array([0.75, 0.25])
     """
 
-    strength: float = 0.3
+    strength: float = 0.1
     method: SignaturePoisson = field(default_factory=SignaturePoisson)
     graph: GraphBuilder = field(default_factory=lambda: KNN(6))
     n_rounds: int = 5
@@ -78,5 +78,5 @@ class SmoothedPoisson:
             shares = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-300)
             around = np.where(n_near > 0, (near @ shares) / np.maximum(n_near, 1), shares)
             expected = prior * weights.sum(axis=1, keepdims=True) * around
-            weights = poisson_weights(np.concatenate([dense, expected], axis=1), whole, tolerance=1e-4)
+            weights = poisson_weights(np.concatenate([dense, expected], axis=1), whole)
         return shares_of(weights)

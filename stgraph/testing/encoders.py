@@ -42,15 +42,17 @@ class SliceEncoderContract:
     tolerance: ClassVar[float] = 1e-4
     """Largest difference that counts as none, as a share of the largest feature."""
 
-    @pytest.fixture
-    def slices(self) -> list[AnnData]:
-        """Two to learn from, and one never seen."""
+    @pytest.fixture(scope="class")
+    @classmethod
+    def slices(cls) -> list[AnnData]:
+        """Two to learn from, and one never seen; the same for all tests."""
         return synthetic_tissue(n_cells=150, n_genes=60, n_slices=3)
 
-    @pytest.fixture
-    def encoder(self, slices: list[AnnData]) -> SliceEncoder:
-        """Fitted."""
-        return self.make().fit(slices[:2])
+    @pytest.fixture(scope="class")
+    @classmethod
+    def encoder(cls, slices: list[AnnData]) -> SliceEncoder:
+        """Fitted; the same for all tests."""
+        return cls.make().fit(slices[:2])
 
     def check_same(self, x: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
         """Equal up to the tolerance."""
@@ -76,8 +78,9 @@ class SliceEncoderContract:
         np.testing.assert_array_equal(again.transform(slices[2]), encoder.transform(slices[2]))
         np.testing.assert_array_equal(encoder.transform(slices[2]), encoder.transform(slices[2]))
 
-    def test_fitting_again_forgets(self, encoder: SliceEncoder, slices: list[AnnData]) -> None:
+    def test_fitting_again_forgets(self, slices: list[AnnData]) -> None:
         """What was learnt before leaves no trace."""
+        encoder = self.make().fit(slices[:2])
         fresh = self.make().fit(slices[1:])
         np.testing.assert_array_equal(encoder.fit(slices[1:]).transform(slices[0]), fresh.transform(slices[0]))
 

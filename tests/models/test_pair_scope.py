@@ -230,7 +230,7 @@ def test_what_it_refuses(graph):
         CompletePairs(max_nodes=100)(data)
     with pytest.raises(InputError, match="neighbors of at least 1, not 0"):
         CompletePairs(neighbors=0)
-    with pytest.raises(InputError, match="positive far distance, not 0.0"):
+    with pytest.raises(InputError, match=r"positive far distance, not 0\.0"):
         CompletePairs(far=0.0)
     for wrong in ({"neighbors": 2.5}, {"neighbors": True}, {"max_nodes": 100.0}):
         with pytest.raises(InputError, match=f"CompletePairs needs a whole number as {next(iter(wrong))}"):

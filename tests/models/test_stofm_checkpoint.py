@@ -105,6 +105,15 @@ def test_heads_that_are_not_there_are_drawn_from_the_seed(tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_generators_of_gpus_are_left_alone(tmp_path, monkeypatch):
+    """`torch.random.fork_rng` without devices gives back the state of the CPU only."""
+    save_stofm(make(), tmp_path / "bare")
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    load_stofm(tmp_path / "bare")
+    assert seeded == []
+
+
 def test_half_precision_is_read_exactly(folder):
     rewrite(folder, lambda weights: weights.update({name: tensor.half() for name, tensor in weights.items()}))
     state = load_stofm(folder).model.state_dict()
@@ -162,6 +171,11 @@ def sparse(weights):
     weights[name] = weights[name].to_sparse()
 
 
+def stretched(weights):
+    name = next(name for name in weights if name.endswith("embedding_layer.weight"))
+    weights[name] = torch.zeros(1).expand(24, 10**12)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -174,6 +188,7 @@ def sparse(weights):
         (dict.clear, r"so it is not SToFM's SE\(2\) transformer: it is empty"),
         (flat, r"'gaussian.means.weight' in '.*' is no matrix"),
         (infinite, r"holds numbers that are not finite"),
+        (stretched, r"holds fewer numbers than its shape, \(24, 1000000000000\), says"),
         (double, r"is torch.float64, not float32 or a half precision"),
         (number, r"is not a state dict, which has a tensor for each name"),
         (sparse, r"fc2.weight' in '.*' is torch.float32 of the layout torch.sparse_coo"),
@@ -201,6 +216,7 @@ def test_heads_must_be_whole(tmp_path):
         ({"num_attention_heads": 8, "input_dim": 3}, "input_dim 3, .* 7; and num_attention_heads 8, .* 4"),
         ({"num_hidden_layers": ...}, "num_hidden_layers 12, which it means by leaving it out, but the weights have 2"),
         ({"gaussian_hidden_dim": "9"}, "gaussian_hidden_dim '9', but the weights have 9"),
+        ({"embedding_dim": None}, "embedding_dim None, but the weights have 24"),
         ({"pre_layernorm": True}, "pre_layernorm True, but only False is published"),
         ({"activation_fn": "relu"}, "activation_fn 'relu', but only 'gelu' is published"),
         ({"dropout": 1.0}, "dropout 1.0, which is not from 0 to below 1"),
@@ -269,6 +285,12 @@ def test_what_cannot_be_written(tmp_path):
         save_stofm(make(norm="pre"), tmp_path / "out")
     with pytest.raises(InputError, match="no learned mask"):
         save_stofm(make(mask_value=None), tmp_path / "out", heads=True)
+    with pytest.raises(InputError, match=r"no mask_value, and -100.0 is not 0.0"):
+        save_stofm(make(mask_value=0.0), tmp_path / "out", heads=True)
+    diverged = make()
+    torch.nn.init.constant_(diverged.model.embedding_layer.bias, torch.nan)
+    with pytest.raises(InputError, match=r"'embedding_layer.bias' of the model holds numbers that are not finite"):
+        save_stofm(diverged, tmp_path / "out")
     with pytest.raises(InputError, match=r"is float32: call model.float"):
         save_stofm(make().double(), tmp_path / "out")
     assert not (tmp_path / "out").exists()

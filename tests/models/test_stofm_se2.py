@@ -8,6 +8,7 @@ import torch
 import stgraph
 from stgraph.data.convert import to_hetero_data
 from stgraph.data.parts import part_data
+from stgraph.errors import InputError
 from stgraph.graph.build import build_graph
 from stgraph.graph.builders import KNN
 from stgraph.models.pair_scope import CompletePairs, EdgePairs
@@ -149,3 +150,9 @@ def test_embedding_lets_go_of_what_is_used_up(graph, model, monkeypatch):
     second.register_forward_pre_hook(lambda *_: alive.extend(ref() is not None for ref in used))
     model.embed(to_hetero_data(graph, informs=False))
     assert alive == [False, False, False]
+
+
+@pytest.mark.parametrize("scope", ["edges", EdgePairs, None])
+def test_a_scope_is_an_object(scope):
+    with pytest.raises(InputError, match=r"must be an object such as EdgePairs\(\)"):
+        SToFMSE2(in_channels=5, hidden_channels=8, heads=2, scope=scope)

@@ -3,6 +3,7 @@ import torch
 
 from stgraph.nn.edge_attention import EdgeGraph
 from stgraph.nn.se2_block import SE2Block
+from stgraph.nn.stofm_block import SToFMBlock
 
 
 @pytest.fixture
@@ -44,6 +45,21 @@ def test_dropout_reaches_the_attention_weights(graph):
 def test_channels_must_fit_heads():
     with pytest.raises(ValueError, match="multiple of heads"):
         SE2Block(10, heads=4, ffn_channels=8)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"heads": 0}, r"multiple of heads \(0\)"),
+        ({"channels": 0}, r"channels \(0\)"),
+        ({"dropout": 1.0}, "dropout must be from 0 to below 1, not 1.0"),
+        ({"backend": "fused_cpu"}, "no backend 'fused_cpu'.*'fused-cpu'"),
+    ],
+)
+def test_arguments_are_checked_before_anything_runs(wrong, message):
+    for block in (SE2Block, SToFMBlock):
+        with pytest.raises(ValueError, match=message):
+            block(**{"channels": 8, "heads": 4, "ffn_channels": 8, **wrong})
 
 
 def test_norm_is_pre_or_post():

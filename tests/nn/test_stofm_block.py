@@ -48,3 +48,9 @@ def test_branches_are_dropped_before_the_sum(graph):
     out, _ = block(x, graph, torch.zeros(36, 2))
     kept = block.final_layer_norm(block.self_attn_layer_norm(x))
     assert (out - kept).abs().amax(1).min() < 1e-4  # a row of which both branches are gone
+
+
+@pytest.mark.parametrize("name", ["dropout", "attention_dropout", "activation_dropout"])
+def test_every_dropout_is_a_probability(name):
+    with pytest.raises(ValueError, match="from 0 to below 1"):
+        SToFMBlock(8, heads=2, ffn_channels=16, **{name: 1.0})

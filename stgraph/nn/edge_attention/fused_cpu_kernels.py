@@ -7,16 +7,23 @@ are stored, never vectors.
 """
 
 import functools
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numba.extending import register_jitable
 
 from stgraph.graph.compiled import compiled
+from stgraph.nn.edge_attention import vectors
 from stgraph.nn.edge_attention.vectors import add_scaled, dot, put_scaled
 
 _FASTMATH = frozenset({"reassoc", "contract", "nsz", "arcp", "afn"})
 """Not "ninf" or "nnan": minus infinity hides an edge."""
+
+
+_VERSION = hashlib.sha256(Path(vectors.__file__).read_bytes()).hexdigest()[:8]
+"""Of the vector instructions: what Numba keeps on disk it makes anew if this file changes, but not if theirs does."""
 
 
 @register_jitable
@@ -167,6 +174,8 @@ def kernels(channels: int) -> tuple[Callable[..., None], Callable[..., None], Ca
                 put_scaled(grad_k, j * width + h * channels, one, total_k, h * channels, channels)
                 put_scaled(grad_v, j * width + h * channels, one, total_v, h * channels, channels)
 
+    for loop in (forward, backward_rows, backward_columns):
+        loop.__qualname__ += f"-{_VERSION}"  # by which they are kept on disk
     return (
         compiled(forward, fastmath=_FASTMATH),
         compiled(backward_rows, fastmath=_FASTMATH),

@@ -1,3 +1,4 @@
+import math
 import warnings
 
 import pytest
@@ -223,7 +224,9 @@ def test_distances_that_are_none_are_refused(wrong):
         TabulatedBias(GaussianBias(heads=2))(torch.tensor([1.0, wrong]), torch.tensor([0, 0]))
 
 
-@pytest.mark.parametrize("wrong", [{"max_distance": 0.0}, {"tolerance": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"max_distance": 0.0}, {"tolerance": -1.0}, {"max_distance": math.inf}, {"tolerance": math.inf}]
+)
 def test_settings_are_checked(wrong):
     with pytest.raises(ValueError, match="above 0"):
         TabulatedBias(NoBias(heads=1), **wrong)

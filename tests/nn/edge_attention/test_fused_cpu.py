@@ -1,7 +1,9 @@
+import hashlib
 import multiprocessing
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import FunctionType
 
 import pytest
@@ -12,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from stgraph.nn import threads
-from stgraph.nn.edge_attention import EdgeGraph, edge_attention, fused_cpu, fused_cpu_kernels
+from stgraph.nn.edge_attention import EdgeGraph, edge_attention, fused_cpu, fused_cpu_kernels, vectors
 from stgraph.testing.edge_attention import EdgeAttentionContract, evaluate, make_graph
 
 
@@ -132,6 +134,15 @@ def test_works_where_no_cache_can_be_written(monkeypatch):
         assert fused_cpu_kernels.kernels(2)[0].stats.cache_path is None
     finally:
         fused_cpu_kernels.kernels.cache_clear()
+
+
+def test_kernels_on_disk_belong_to_the_vector_instructions():
+    """Else a new version of these would go on with the machine code of the old one."""
+    version = hashlib.sha256(Path(vectors.__file__).read_bytes()).hexdigest()[:8]
+    graph = make_graph("random")
+    TestFusedCPU().check(graph, TestFusedCPU().make_inputs(graph))
+    for kernel in fused_cpu_kernels.kernels(16):
+        assert list(Path(kernel.stats.cache_path).glob(f"*{kernel.py_func.__name__}*{version}*.nbi"))
 
 
 def test_kernels_are_kept_on_disk():

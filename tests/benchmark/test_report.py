@@ -1,0 +1,31 @@
+import pandas as pd
+import pytest
+
+from stgraph.benchmark.report import simple_models, write_report
+from stgraph.benchmark.run import run_benchmark
+from stgraph.errors import InputError
+
+
+def test_tables_and_pictures(grid, tmp_path):
+    table = run_benchmark(grid, tmp_path).table
+    written = write_report(table, tmp_path, ours="small")
+    names = {path.relative_to(tmp_path).as_posix() for path in written}
+    assert {"means.csv", "heatmap.svg", "differences.csv"} <= names
+    assert {name for name in names if name.startswith("maps/")} == {
+        "maps/made_region_synthetic_0.png",
+        "maps/made_region_synthetic_1.png",
+    }
+    assert all(path.stat().st_size > 100 for path in written)
+    differences = pd.read_csv(tmp_path / "differences.csv")
+    assert (differences["best_simple"] == "majority").all()
+    assert (differences["difference"] > 0.2).all()
+
+
+def test_simple_models_are_the_baselines():
+    assert {"majority", "pca", "neighbor_pca"} <= simple_models()
+    assert "stgraph" not in simple_models()
+
+
+def test_nothing_to_report(tmp_path):
+    with pytest.raises(InputError, match="gave no numbers"):
+        write_report(pd.DataFrame(), tmp_path)
