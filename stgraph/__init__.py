@@ -18,6 +18,11 @@ _HOME = {
     "fit": "stgraph.tasks.fit",
     "embed": "stgraph.tasks.embed",
     "from_pretrained": "stgraph.tasks.pretrained",
+    "transfer_labels": "stgraph.tasks.transfer",
+    "niche_labels": "stgraph.tasks.niches",
+    "suggest_n_domains": "stgraph.tasks.stability",
+    "impute": "stgraph.tasks.impute",
+    "deconvolve": "stgraph.tasks.deconvolve",
     "StgraphError": "stgraph.errors",
     "InputError": "stgraph.errors",
 }
@@ -35,9 +40,14 @@ if TYPE_CHECKING:
     from stgraph.graph.neighbors import spatial_neighbors as spatial_neighbors
     from stgraph.io.read import read as read
     from stgraph.io.synthetic import synthetic_tissue as synthetic_tissue
+    from stgraph.tasks.deconvolve import deconvolve as deconvolve
     from stgraph.tasks.embed import embed as embed
     from stgraph.tasks.fit import fit as fit
+    from stgraph.tasks.impute import impute as impute
+    from stgraph.tasks.niches import niche_labels as niche_labels
     from stgraph.tasks.pretrained import from_pretrained as from_pretrained
+    from stgraph.tasks.stability import suggest_n_domains as suggest_n_domains
+    from stgraph.tasks.transfer import transfer_labels as transfer_labels
 
 
 def __getattr__(name: str) -> Any:

@@ -2,9 +2,11 @@
 
     python experiments/real_tissue/breast_pair.py [--csv FILE]
 
-The two sections lie in one frame, so that the Xenium cells within 27.5 microns of a Visium spot stand for it: an
-adjacent section, not the same cells. Types are not annotated; they are clusters of the cells' own expression.
-Whatever is judged in a block of the tissue was learnt in other blocks, for the other platform too.
+The two sections lie in one frame, so that the Xenium cells within 27.5 microns of a Visium spot stand for it. They are
+a weak stand-in: an adjacent section, a share of its cells (5 in a spot), and a registration that may be some tens of
+microns off. The row "(Xenium measured there)" says how much they have in common with the Visium counts.
+Types are not annotated; they are clusters of the cells' own expression. Whatever is judged in a block of the tissue
+was learnt in other blocks, for the other platform too.
 """
 
 import argparse
@@ -125,7 +127,7 @@ def imputation(cells: AnnData, spots: dict[str, AnnData]) -> list[pd.DataFrame]:
     for method, model in described().items():
         result = task.run(spots, model, split=across)
         found.append(rows_of(result.table, "Xenium to Visium genes in spots, other blocks", method))
-    # What the other section measured at the same place: nobody can be expected to tell much more.
+    # What the other section measured at the same place, gene by gene, with the noise of its few cells.
     held = [gene for genes in task.rounds(spots)[0] for gene in genes]
     seen = [gene for gene in spots[XENIUM].var_names if gene not in set(held)]
     values = held_out_values(spots, held, seen)
@@ -174,7 +176,8 @@ def main() -> None:
     made = gather_spots(cells, types.of[XENIUM], types.names, layout=layout)
     # Cells count as in the pseudo-spots, so that rows are the same places.
     panel = visium[covered][:, visium.var_names.isin(cells.var_names)].copy()
-    spots = {XENIUM: made.spots, VISIUM: without_genes(panel, [])}
+    both = made.spots[:, made.spots.var_names.isin(panel.var_names)].copy()
+    spots = {XENIUM: both, VISIUM: without_genes(panel, [])}
     console.print(
         f"{cells.n_obs} cells in {len(types.names)} derived clusters, {made.spots.n_obs} of {visium.n_obs} spots with "
         f"{int(made.spots.obs['n_cells'].median())} cells (median), {panel.n_vars} genes in both"
@@ -182,7 +185,7 @@ def main() -> None:
     table = pd.concat([*imputation(cells, spots), *deconvolution(cells, made, spots)], ignore_index=True)
     for question, rows in table.groupby("question", sort=False):
         wide = rows.pivot_table(index="method", columns="metric", values="value", sort=False).round(3)
-        console.print(f"\n{question}", wide, sep="\n")
+        console.print(f"\n{question}", wide.to_string(), sep="\n")
     if csv is not None:
         table.to_csv(csv, index=False, float_format="%.4f")
 

@@ -3,21 +3,25 @@
 from stgraph.baselines.banksy import Banksy
 from stgraph.baselines.base import SliceEncoder
 from stgraph.baselines.constant import Constant
-from stgraph.baselines.gene_pca import GenePCA
+from stgraph.baselines.joined import Joined
 from stgraph.baselines.neighbor_mean import NeighborMean, NeighborPCA, neighbor_mean
 from stgraph.baselines.reduced_rank import ReducedRankNeighbors
 from stgraph.baselines.smooth_gene_means import SmoothGeneMeans
 from stgraph.baselines.smooth_genes import SmoothGenes
+from stgraph.baselines.thinned_copies import WithThinnedCopies
+from stgraph.preprocess.gene_pca import GenePCA
 
 __all__ = [
     "Banksy",
     "Constant",
     "GenePCA",
+    "Joined",
     "NeighborMean",
     "NeighborPCA",
     "ReducedRankNeighbors",
     "SliceEncoder",
     "SmoothGeneMeans",
     "SmoothGenes",
+    "WithThinnedCopies",
     "neighbor_mean",
 ]

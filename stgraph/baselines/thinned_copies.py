@@ -1,8 +1,8 @@
 """An encoder that also learns from shallower copies of its slices."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from stgraph import _keys
-from stgraph.baselines.base import SliceEncoder
+from stgraph._config import instantiate
+from stgraph.baselines.advice import WHOLE, HasViews, views_of
 from stgraph.errors import InputError
 from stgraph.preprocess.thinning import check_share, thin_counts
 
@@ -19,14 +20,14 @@ from stgraph.preprocess.thinning import check_share, thin_counts
 class WithThinnedCopies:
     """Fit any encoder on slices and on copies with a share of their counts.
 
-    So it has seen shallow cells before it meets a shallow slice. Unlike scaling each
-    slice by itself, which cancels a change of depth too, it does not depend on which
-    tissue a slice happens to hold.
+    A head on it learns from the copies too. So both have seen shallow cells before they
+    meet a shallow slice. Unlike scaling each slice by itself, which cancels a change of
+    depth too, it does not depend on which tissue a slice happens to hold.
 
     Parameters
     ----------
     encoder
-        What is fitted, in place.
+        What is fitted, in place; its config will do.
     shares
         Share of the counts that each copy of a slice keeps.
     random_state
@@ -42,11 +43,12 @@ class WithThinnedCopies:
     (200, 8)
     """
 
-    encoder: SliceEncoder
+    encoder: Any
     shares: Sequence[float] = (0.5, 0.25)
     random_state: int = 0
 
     def __post_init__(self) -> None:
+        self.encoder = instantiate(self.encoder)
         for share in self.shares:
             check_share(share, "WithThinnedCopies")
         if not self.shares or len(set(self.shares)) < len(self.shares):
@@ -59,7 +61,21 @@ class WithThinnedCopies:
 
     def transform(self, adata: AnnData) -> NDArray[np.float32]:
         """Description (N, C) of the cells of one canonical slice, whose counts are not thinned."""
-        return self.encoder.transform(adata)
+        described: NDArray[np.float32] = self.encoder.transform(adata)
+        return described
+
+    def copies(self, adata: AnnData) -> list[AnnData]:
+        """Thinned copies of one slice, for a head to learn from too."""
+        return thinned_copies([adata], self.shares, self.random_state)
+
+    @property
+    def unguided(self) -> str:
+        """As of the encoder."""
+        return str(self.encoder.unguided) if isinstance(self.encoder, HasViews) else WHOLE
+
+    def views(self) -> Mapping[str, slice]:
+        """As of the encoder."""
+        return views_of(self.encoder)
 
 
 def thinned_copies(slices: Sequence[AnnData], shares: Sequence[float], random_state: int = 0) -> list[AnnData]:

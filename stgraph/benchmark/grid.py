@@ -13,7 +13,7 @@ from anndata import AnnData
 from stgraph._config import TARGET, import_class, instantiate
 from stgraph._version import __version__
 from stgraph.benchmark.choices import chosen
-from stgraph.benchmark.study import Study
+from stgraph.benchmark.study import GROUP, Study
 from stgraph.data.documents import fingerprint
 from stgraph.errors import InputError
 from stgraph.tasks.splits import LeaveOneSliceOut
@@ -62,7 +62,7 @@ class Grid:
     Examples
     --------
     >>> from stgraph.benchmark.grid import Grid
-    >>> from stgraph.benchmark.study import Study
+    >>> from stgraph.benchmark.study import GROUP, Study
     >>> grid = Grid.of([Study("a", ["a.h5ad"])], tasks=["region"], models=["pca"], splits=["blocks"])
     >>> sorted(grid.models)
     ['pca']
@@ -179,7 +179,7 @@ class Grid:
                 notes.append(f"{study.name}: {task_name} does not run, {reason}")
                 continue
             for split, shift in self._ways(task_config, slices):
-                way = [self.splits.get(split), self.shifts.get(shift)]
+                way = [self.split_config(study, split), self.shifts.get(shift)]
                 what = [task_config, *way, study.config(), hashes, __version__]
                 units += [
                     Unit(study.name, task_name, model, split, shift, seed, fingerprint([*what, model_config, seed]))
@@ -187,6 +187,13 @@ class Grid:
                     for seed in self.seeds
                 ]
         return units, notes
+
+    def split_config(self, study: Study, split: str) -> Mapping[str, Any] | None:
+        """Config of a split on a study: slices of one donor are left out together where the study knows donors."""
+        config = self.splits.get(split)
+        if config is None or study.group is None or not issubclass(import_class(config[TARGET]), LeaveOneSliceOut):
+            return config
+        return {**config, "group_key": config.get("group_key") or GROUP}
 
     def _ways(self, task_config: Mapping[str, Any], slices: Mapping[str, AnnData]) -> list[tuple[str, str]]:
         """Names of the splits and shifts a task runs under."""

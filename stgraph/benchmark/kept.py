@@ -15,6 +15,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from stgraph._files import atomic_path
+from stgraph.baselines.advice import WHOLE, HasViews, copies_of, views_of
 from stgraph.baselines.base import SliceEncoder
 from stgraph.benchmark.cost import measured
 from stgraph.tasks.unlabelled import fingerprint
@@ -70,6 +71,8 @@ class Kept:
         self._held: OrderedDict[str, tuple[NDArray[np.float32], Cost]] = OrderedDict()
         self._slices: list[AnnData] = []
         self._now = ""
+        self._views: dict[str, tuple[dict[str, slice], str]] = {}
+        self._raw = make()
         self.used: dict[str, Cost] = {}
         """Cost of each description that was asked for since this was last emptied."""
 
@@ -93,6 +96,19 @@ class Kept:
         x, self.used[key] = self._held[key]
         return x
 
+    @property
+    def unguided(self) -> str:
+        """As of the encoder."""
+        return self._views[self._now][1] if self._now in self._views else WHOLE
+
+    def views(self) -> dict[str, slice]:
+        """As of the encoder, once a slice was described."""
+        return self._views[self._now][0] if self._now in self._views else {WHOLE: slice(None)}
+
+    def copies(self, adata: AnnData) -> list[AnnData]:
+        """As of the encoder."""
+        return copies_of(self._raw, adata)
+
     def _describe(self, key: str, adata: AnnData) -> tuple[NDArray[np.float32], Cost]:
         if self._now not in self._fitted:
             encoder, took = measured(lambda: deepcopy(self._make()).fit(self._slices))
@@ -105,6 +121,8 @@ class Kept:
         encoder, cost = self._fitted[self._now]
         begin = perf_counter()
         x = np.asarray(encoder.transform(adata), dtype=np.float32)
+        unguided = encoder.unguided if isinstance(encoder, HasViews) else WHOLE
+        self._views[self._now] = (views_of(encoder), unguided)
         cost = replace(cost, transform_seconds=perf_counter() - begin, n_described=adata.n_obs)
         if cost.fit_seconds + cost.transform_seconds > SLOW:
             self._save(key, x, cost)
@@ -115,13 +133,19 @@ class Kept:
 
     def _save(self, key: str, x: NDArray[np.float32], cost: Cost) -> None:
         with atomic_path(self._path(key)) as tmp, tmp.open("wb") as file:
-            np.savez(file, x=x, cost=np.array(json.dumps(asdict(cost))))
+            views, unguided = self._views[self._now]
+            ends = {name: [view.start, view.stop] for name, view in views.items()}
+            about = {"cost": asdict(cost), "views": ends, "unguided": unguided}
+            np.savez(file, x=x, about=np.array(json.dumps(about)))
 
     def _load(self, key: str) -> tuple[NDArray[np.float32], Cost] | None:
         if not self._path(key).is_file():
             return None
         with np.load(self._path(key), allow_pickle=False) as file:
-            return file["x"], Cost(**json.loads(str(file["cost"])))
+            x, about = file["x"], json.loads(str(file["about"]))
+        views = {name: slice(first, last) for name, (first, last) in about["views"].items()}
+        self._views[self._now] = (views, about["unguided"])
+        return x, Cost(**about["cost"])
 
 
 def _hash(*texts: str) -> str:

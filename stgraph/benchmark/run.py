@@ -242,7 +242,7 @@ def _run_unit(job: Job, unit: Unit, slices: Mapping[str, AnnData], model: Any) -
     task = instantiate(_filled(job.grid.tasks[unit.task], unit.seed))
     arguments: dict[str, Any] = {"random_state": unit.seed}
     if unit.split:
-        arguments["split"] = instantiate(_filled(job.grid.splits[unit.split], unit.seed))
+        arguments["split"] = instantiate(_filled(job.grid.split_config(job.study, unit.split), unit.seed))
     if unit.shift:
         arguments["shift"] = instantiate(_filled(job.grid.shifts[unit.shift], unit.seed))
     if isinstance(model, Kept):

@@ -13,6 +13,9 @@ from stgraph.errors import InputError
 from stgraph.io.read import read
 from stgraph.io.slices import split_slices
 
+GROUP = "group"
+"""Column of ``obs`` in which the donor or animal of a slice stands, once a study is loaded."""
+
 
 @dataclass(frozen=True)
 class Study:
@@ -84,7 +87,7 @@ class Study:
             for file in self.files
         ]
         for file, adata in zip(self.files, wholes, strict=True):
-            wanted = {**self.labels, **({"group": self.group} if self.group else {})}
+            wanted = {**self.labels, **({GROUP: self.group} if self.group else {})}
             if lost := sorted({column for column in wanted.values() if column not in adata.obs}):
                 raise InputError(
                     f"Study '{self.name}': obs of '{file}' has no column {', '.join(map(repr, lost))}; "

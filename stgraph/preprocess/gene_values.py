@@ -1,9 +1,9 @@
 """Counts to comparable values of genes, dense for a block of cells at a time."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stgraph import _keys
 from stgraph.errors import InputError, StgraphWarning
 from stgraph.preprocess.genes import align_counts, shared_genes
+from stgraph.preprocess.named_arrays import bytes_to_genes, check_fit, check_names, genes_to_bytes
 
 _BLOCK = 2**22
 """Values made at once."""
@@ -54,6 +55,14 @@ class GeneValues(Protocol):
         ndarray
             (n, g) values of the next n cells; NaN in the column of a gene the slice lacks.
         """
+        ...
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything learned, as named arrays."""
+        ...
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> Self:
+        """Take over what `state` gave."""
         ...
 
 
@@ -106,6 +115,24 @@ class LogValues:
         factor = target / np.maximum(depth, max(_LEAST_DEPTH * target, 1e-300))
         for rows, block in dense_blocks(counts, present, columns):
             yield np.log1p(block * factor[rows, None].astype(np.float32), out=block)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything learned, as named arrays; gene names as UTF-8 bytes."""
+        return {"genes": genes_to_bytes(self.genes), "share": self._share, "target": np.array([self._target])}
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> Self:
+        """Take over what `state` gave.
+
+        Raises
+        ------
+        InputError
+            If an array is missing or of the wrong shape.
+        """
+        check_names(self, state, {"genes", "share", "target"})
+        genes = bytes_to_genes(state["genes"])
+        check_fit(self, state["share"].shape == (len(genes),) and state["target"].shape == (1,))
+        self.genes, self._share, self._target = genes, state["share"], float(state["target"][0])
+        return self
 
 
 def aligned(

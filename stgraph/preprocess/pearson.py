@@ -9,17 +9,10 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from stgraph.errors import InputError
-from stgraph.preprocess.gene_values import (
-    aligned,
-    centred,
-    dense_blocks,
-    gene_shares,
-    moments,
-    most_variable,
-    warn_of_missing,
-)
+from stgraph.preprocess.gene_pca import GenePCA
+from stgraph.preprocess.gene_values import GeneValues, aligned, dense_blocks, gene_shares
 from stgraph.preprocess.genes import shared_genes
-from stgraph.preprocess.streamed_pca import principal_axes
+from stgraph.preprocess.named_arrays import bytes_to_genes, check_fit, check_names, genes_to_bytes
 
 
 @dataclass
@@ -86,21 +79,35 @@ class PearsonResiduals:
             residual /= np.sqrt(variance, where=variance > 0, out=np.full_like(variance, np.inf))
             yield np.clip(residual, -self._clip, self._clip, out=residual)
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything learned, as named arrays; gene names as UTF-8 bytes."""
+        return {"genes": genes_to_bytes(self.genes), "share": self._share, "clip": np.array([self._clip])}
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> Self:
+        """Take over what `state` gave.
+
+        Raises
+        ------
+        InputError
+            If an array is missing or of the wrong shape.
+        """
+        check_names(self, state, {"genes", "share", "clip"})
+        genes = bytes_to_genes(state["genes"])
+        check_fit(self, state["share"].shape == (len(genes),) and state["clip"].shape == (1,))
+        self.genes, self._share, self._clip = genes, state["share"], float(state["clip"][0])
+        return self
+
 
 @dataclass
-class PearsonPCA:
+class PearsonPCA(GenePCA):
     """Principal components of Pearson residuals: the strongest simple encoder of a cell type.
 
-    Genes are kept by the variance of their residuals, and centred by their mean in the
-    training slices, so that the features of a cell depend on no other cell of its slice.
-    Cells are looked at in blocks: memory does not grow with their number.
+    `GenePCA` of `PearsonResiduals`, by a shorter name.
 
     Parameters
     ----------
-    n_top_genes
-        Genes kept.
-    n_components
-        C, number of components; fewer if there are fewer genes.
+    n_top_genes, n_components, whiten
+        As in `stgraph.preprocess.gene_pca.GenePCA`.
     theta, min_shared_genes
         As in `PearsonResiduals`.
 
@@ -118,99 +125,11 @@ class PearsonPCA:
     (200, 8)
     """
 
-    n_top_genes: int = 2000
     n_components: int = 50
+    values: GeneValues | Mapping[str, Any] = field(init=False, repr=False, compare=False)
     theta: float = 100.0
     min_shared_genes: int = 15
-    genes: list[str] = field(default_factory=list, init=False, repr=False)
-    _arrays: dict[str, NDArray[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if min(self.n_top_genes, self.n_components, self.min_shared_genes) < 1 or not self.theta > 0:
-            raise InputError("PearsonPCA needs positive n_top_genes, n_components, theta and min_shared_genes.")
-
-    def fit(self, slices: Sequence[AnnData]) -> Self:
-        """Find genes and components.
-
-        Parameters
-        ----------
-        slices
-            Canonical slices, each one section.
-
-        Returns
-        -------
-        PearsonPCA
-            Itself.
-
-        Raises
-        ------
-        InputError
-            If the slices share too few genes, or their counts do not vary.
-        """
-        values = PearsonResiduals(self.theta, self.min_shared_genes).fit(slices)
-        mean, variance = moments(values, slices, np.arange(len(values.genes)))
-        top = most_variable(variance, self.n_top_genes)
-        blocks = (centred(block, mean[top]) for adata in slices for block in values.blocks(adata, top))
-        axes, _ = principal_axes(blocks, self.n_components)
-        self.genes = values.genes
-        self._arrays = {
-            "share": values._share,
-            "clip": np.array([values._clip]),
-            "top": top,
-            "mean": mean[top],
-            "axes": axes,
-        }
-        return self
-
-    def transform(self, adata: AnnData) -> NDArray[np.float32]:
-        """Features of one slice.
-
-        Parameters
-        ----------
-        adata
-            One canonical slice. Genes it lacks count as average, and a
-            `StgraphWarning` says how many they are.
-
-        Returns
-        -------
-        ndarray
-            (N, C) float32.
-
-        Raises
-        ------
-        InputError
-            If the slice has too few of the encoder's genes.
-        """
-        if not self._arrays:
-            raise InputError("The cell encoder was not fitted: call fit(slices) first.")
-        a = self._arrays
-        values = PearsonResiduals(self.theta, self.min_shared_genes)
-        values.genes, values._share, values._clip = self.genes, a["share"], float(a["clip"][0])
-        axes = a["axes"].T.astype(np.float32)
-        features = [centred(block, a["mean"]) @ axes for block in values.blocks(adata, a["top"])]
-        warn_of_missing(adata, [self.genes[column] for column in a["top"]])
-        return np.concatenate(features)
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Everything learned, as named arrays; gene names as UTF-8 bytes."""
-        names = np.frombuffer("\n".join(self.genes).encode(), dtype=np.uint8).copy()
-        return {"genes": names, **self._arrays}
-
-    def load_state(self, state: Mapping[str, NDArray[Any]]) -> Self:
-        """Take over what `state` gave.
-
-        Raises
-        ------
-        InputError
-            If an array is missing or of the wrong shape.
-        """
-        needed = {"genes", "share", "clip", "top", "mean", "axes"}
-        if needed != set(state):
-            raise InputError(f"The state of PearsonPCA must hold {sorted(needed)}, not {sorted(state)}.")
-        genes = state["genes"].tobytes().decode().split("\n")
-        arrays = {name: array for name, array in state.items() if name != "genes"}
-        width = len(arrays["top"])
-        if arrays["axes"].shape[1:] != (width,) or len(arrays["mean"]) != width or len(arrays["share"]) != len(genes):
-            raise InputError("The state of PearsonPCA has arrays of shapes that do not fit together.")
-        self.genes, self._arrays = genes, arrays
-        return self
+        self.values = PearsonResiduals(self.theta, self.min_shared_genes)
+        super().__post_init__()

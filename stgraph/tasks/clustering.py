@@ -14,6 +14,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
 from stgraph import _keys
+from stgraph.baselines.advice import unguided_view
 from stgraph.baselines.base import SliceEncoder
 from stgraph.errors import InputError, StgraphWarning
 from stgraph.graph.arguments import check_whole
@@ -133,6 +134,8 @@ class Clustering:
         blind = {name: unlabelled(adata) for name, adata in slices.items()}
         encoder = deepcopy(model).fit(list(blind.values()))
         described: dict[str, NDArray[Any]] = {name: encoder.transform(adata) for name, adata in blind.items()}
+        columns = unguided_view(encoder)
+        described = {name: x[:, columns] for name, x in described.items()}
         notes: list[str] = []
         described = self._reduced(described, notes)
         positions = {name: np.asarray(a.obsm[_keys.SPATIAL], dtype=np.float64) for name, a in slices.items()}

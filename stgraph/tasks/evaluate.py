@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from stgraph import _keys
+from stgraph.baselines.advice import WHOLE
 from stgraph.baselines.base import SliceEncoder
 from stgraph.errors import InputError, StgraphWarning
 from stgraph.metrics.classification import classification_scores
@@ -160,7 +161,7 @@ class _Learner:
 
     def learnt(self, blind: Mapping[str, AnnData], target: Target, fold: Fold, notes: list[str]) -> Predictor:
         if isinstance(self.model, Probe):
-            predictor: Predictor = Probe(self.model.encoder, self.model.heads)
+            predictor: Predictor = Probe(self.model.encoder, self.model.heads, self.model.view)
         else:
             predictor = deepcopy(self.model)
         known = {name: np.zeros_like(mask) for name, mask in [*fold.train.items(), *fold.validation.items()]}
@@ -171,7 +172,8 @@ class _Learner:
         predictor.learn({name: blind[name] for name in fold.fit_on}, shown, fold.shown())
         if isinstance(predictor, Probe):
             head = " ".join(str(predictor.chosen).split())
-            notes.append(f"fold '{fold.name}': {head}, {predictor.why}")
+            read = "" if predictor.read == WHOLE else f" on '{predictor.read}'"
+            notes.append(f"fold '{fold.name}': {head}{read}, {predictor.why}")
         if target.kind == "classes":
             learnt = {int(c) for name in known for c in np.unique(shown.of[name])}
             judged = {int(c) for name, mask in fold.test.items() for c in np.unique(target.of[name][mask])}

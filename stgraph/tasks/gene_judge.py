@@ -40,7 +40,7 @@ def gene_judge(
     >>> truth = np.array([[0.0], [1.0], [2.0], [9.0]])
     >>> judge = gene_judge(truth, truth**2, np.array([0, 0, 1, 1]))
     >>> round(judge(np.arange(4))["gene_pearson"], 3), round(judge(np.arange(4))["gene_spearman"], 3)
-    (0.983, 1.0)
+    (0.987, 1.0)
     """
     sizes = np.bincount(blocks)
     sums = {
@@ -52,7 +52,7 @@ def gene_judge(
         times = np.bincount(blocks[rows], minlength=len(sizes)) / sizes
         found = {}
         for name, of_block in sums.items():
-            correlation = _correlation(np.tensordot(times, of_block, axes=1), times @ sizes)
+            correlation = _correlation(np.tensordot(times, of_block, axes=1), float(times @ sizes))
             defined = correlation[~np.isnan(correlation)]
             for suffix, summary in (("", np.mean), ("_median", np.median)):
                 found[f"gene_{name}{suffix}"] = float(summary(defined)) if len(defined) else float("nan")

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +13,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
 
 from stgraph import _keys
+from stgraph.baselines.advice import WHOLE, copies_of, views_of
 from stgraph.baselines.base import SliceEncoder
 from stgraph.errors import InputError
 from stgraph.metrics.classification import macro_f1
@@ -44,11 +45,16 @@ class Probe:
         What describes the cells. It is fitted on the slices the fold allows, without labels.
     heads
         Estimators of scikit-learn to choose from, in that order; None for `stgraph.tasks.heads`.
+    view
+        View of the description to read (`stgraph.baselines.advice.HasViews`); None to choose
+        that too. Most descriptions have one only.
 
     Attributes
     ----------
     chosen
         The head that won, once `learn` was called.
+    read
+        The view it reads.
     why
         One sentence on that.
 
@@ -68,8 +74,11 @@ class Probe:
 
     encoder: SliceEncoder
     heads: Sequence[BaseEstimator] | None = None
+    view: str | None = None
     chosen: Any = field(default=None, init=False, repr=False)
+    read: str = field(default=WHOLE, init=False, repr=False)
     why: str = field(default="", init=False, repr=False)
+    _viewed: "_Viewed | None" = field(default=None, init=False, repr=False)
     _target: Target | None = field(default=None, init=False, repr=False)
     _centre: Any = field(default=None, init=False, repr=False)
     _spread: float = field(default=1.0, init=False, repr=False)
@@ -105,36 +114,55 @@ class Probe:
             raise InputError(f"No cell to learn '{target.name}' from in fold '{fold.name}' of {', '.join(slices)}.")
         self.encoder.fit([slices[name] for name in fold.fit_on])
         described = {name: self.encoder.transform(slices[name]) for name in {**fold.train, **fold.validation}}
+        copied = {
+            name: [self.encoder.transform(copy) for copy in copies_of(self.encoder, slices[name])] for name in described
+        }
         self._target = target
         self._scale_by([described[name] for name in fold.train])
-        x, y = _rows(described, target, fold.train)
+        x, y = _rows(described, target, fold.train, copied)
         heads = list(self.heads or (classifiers() if target.kind == "classes" else regressors()))
+        tried = [_Viewed(name, columns, head) for name, columns in self._views().items() for head in heads]
         if not fold.validation:
-            self.chosen, self.why = self._fitted(heads[0], x, y), "the first head, for no cell is there to choose by"
+            self._take(self._fitted(tried[0], x, y))
+            self.why = "the first head, for no cell is there to choose by"
             return self
+        # Copies are to learn from; what is chosen is judged on cells as they are.
         x_val, y_val = _rows(described, target, fold.validation)
-        best, self.why = heads[0], "the only head"
-        if len(heads) > 1:
-            best = self._best(heads, (x, y), (x_val, y_val), _blocks(slices, fold.validation))
-        self.chosen = self._fitted(best, np.concatenate([x, x_val]), np.concatenate([y, y_val]))
+        best, self.why = tried[0], "the only head"
+        if len(tried) > 1:
+            best = self._best(tried, (x, y), (x_val, y_val), _blocks(slices, fold.validation))
+        if any(copied.values()):
+            x_val, y_val = _rows(described, target, fold.validation, copied)
+        self._take(self._fitted(best, np.concatenate([x, x_val]), np.concatenate([y, y_val])))
         return self
+
+    def _take(self, viewed: "_Viewed") -> None:
+        self.chosen, self.read, self._viewed = viewed.head, viewed.view, viewed
+
+    def _views(self) -> dict[str, slice]:
+        views = views_of(self.encoder)
+        if self.view is None:
+            return views
+        if self.view not in views:
+            raise InputError(f"The description has no view '{self.view}'; it has: {', '.join(views)}.")
+        return {self.view: views[self.view]}
 
     def predict(self, adata: AnnData) -> NDArray[np.float64]:
         """(N, K) probabilities of the classes, or (N, D) values."""
-        if self.chosen is None:
+        if self._viewed is None:
             raise InputError("The probe has learnt nothing yet: call learn(slices, target, fold) first.")
-        return self._say(self.chosen, self.encoder.transform(adata))
+        return self._say(self._viewed, self.encoder.transform(adata))
 
     def _best(
         self,
-        heads: Sequence[BaseEstimator],
+        heads: Sequence["_Viewed"],
         train: tuple[NDArray[np.float32], NDArray[Any]],
         validation: tuple[NDArray[np.float32], NDArray[Any]],
         blocks: NDArray[np.int64],
-    ) -> BaseEstimator:
+    ) -> "_Viewed":
         """The first head that is not clearly worse than the best; those that so few cells cannot train stand aside."""
         assert self._target is not None
-        said: list[tuple[BaseEstimator, NDArray[np.float64]]] = []
+        said: list[tuple[_Viewed, NDArray[np.float64]]] = []
         refusal: InputError | None = None
         for head in heads:
             try:
@@ -169,16 +197,17 @@ class Probe:
     def _scaled(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.asarray((x - self._centre) / self._spread)
 
-    def _fitted(self, head: BaseEstimator, x: NDArray[np.float32], y: NDArray[Any]) -> Any:
+    def _fitted(self, viewed: "_Viewed", x: NDArray[np.float32], y: NDArray[Any]) -> "_Viewed":
+        head = viewed.head
         if y.ndim == 1 and len(np.unique(y)) == 1:
-            return DummyClassifier().fit(x, y)
+            return replace(viewed, head=DummyClassifier().fit(x[:, viewed.columns], y))
         with warnings.catch_warnings():
             # A head that is still creeping has found its direction; validation judges it like any other.
             warnings.simplefilter("ignore", ConvergenceWarning)
             # Descriptions may have constant or collinear columns, and classes a single cell.
             warnings.filterwarnings("ignore", "Variables are collinear|Only one sample available", UserWarning)
             try:
-                return clone(head).fit(self._scaled(x), y)
+                return replace(viewed, head=clone(head).fit(self._scaled(x)[:, viewed.columns], y))
             except ValueError as error:
                 raise InputError(
                     f"The head {head} cannot be trained on {len(y)} cells ({error}): give more, or another head."
@@ -188,11 +217,12 @@ class Probe:
         assert self._target is not None
         if self._target.kind == "classes":
             return macro_f1(y, said.argmax(axis=1))
-        return 1 - float(np.mean((said - y) ** 2 / np.maximum(y.var(axis=0), 1e-12)))
+        # Of all columns together: one that hardly varies on these cells must not decide.
+        return 1 - float(((said - y) ** 2).sum() / max(((y - y.mean(axis=0)) ** 2).sum(), 1e-12))
 
-    def _say(self, head: Any, x: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _say(self, viewed: "_Viewed", x: NDArray[np.float32]) -> NDArray[np.float64]:
         assert self._target is not None
-        scaled = self._scaled(x)
+        head, scaled = viewed.head, self._scaled(x)[:, viewed.columns]
         if self._target.kind == "values":
             return np.asarray(head.predict(scaled), dtype=np.float64).reshape(len(x), -1)
         # A class that was not seen in training has no chance.
@@ -201,13 +231,28 @@ class Probe:
         return said
 
 
+@dataclass(frozen=True)
+class _Viewed:
+    """A head, and the columns of the description it reads."""
+
+    view: str
+    columns: slice
+    head: Any
+
+
 def _rows(
-    described: Mapping[str, NDArray[np.float32]], target: Target, masks: Masks
+    described: Mapping[str, NDArray[np.float32]],
+    target: Target,
+    masks: Masks,
+    copied: Mapping[str, Sequence[NDArray[np.float32]]] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Description and truth of the cells of all slices that a mask names."""
-    x = np.concatenate([described[name][mask] for name, mask in masks.items()])
-    y = np.concatenate([target.of[name][mask] for name, mask in masks.items()])
-    return x, y
+    """Description and truth of the cells of all slices that a mask names, and of their copies."""
+    pairs = [
+        (x[mask], target.of[name][mask])
+        for name, mask in masks.items()
+        for x in (described[name], *((copied or {}).get(name, ())))
+    ]
+    return np.concatenate([x for x, _ in pairs]), np.concatenate([y for _, y in pairs])
 
 
 def _blocks(slices: Mapping[str, AnnData], masks: Masks) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """A description that is computed once, though several folds ask for it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Self
@@ -9,6 +9,7 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from stgraph.baselines.advice import WHOLE, HasViews, copies_of, views_of
 from stgraph.baselines.base import SliceEncoder
 from stgraph.errors import InputError
 from stgraph.tasks.unlabelled import fingerprint
@@ -59,3 +60,16 @@ class Remembered:
         if key not in self._described:
             self._described[key] = self._fitted[self._now].transform(adata)
         return self._described[key]
+
+    @property
+    def unguided(self) -> str:
+        """As of the encoder."""
+        return self.encoder.unguided if isinstance(self.encoder, HasViews) else WHOLE
+
+    def views(self) -> Mapping[str, slice]:
+        """As of the encoder, with the latest fit."""
+        return views_of(self._fitted[self._now]) if self._now is not None else {WHOLE: slice(None)}
+
+    def copies(self, adata: AnnData) -> list[AnnData]:
+        """As of the encoder."""
+        return copies_of(self.encoder, adata)

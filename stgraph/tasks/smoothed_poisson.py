@@ -20,8 +20,11 @@ class SmoothedPoisson:
     """`SignaturePoisson`, where the mean composition of the neighbours of a spot counts as further molecules.
 
     The prior of the number of cells of each type in a spot is a Gamma density with its mode at
-    what the neighbours have, found in turn with these numbers. It matters where counts are few
-    or types alike, and gives way where they are not.
+    what the neighbours have, found in turn with these numbers. It helps where counts are few and
+    composition changes slowly. It is no default, for real spots are unlike their neighbours: in
+    Visium-sized spots of about four cells, made of three slices of hypothalamus and judged on
+    another slice, the divergence rises from .14 to .17 at a strength of .1 and to .22 at .3
+    (error .091, .090 and .100).
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ class TestPearsonPCA(SliceEncoderContract):
 
 
 class TestGenePCA(SliceEncoderContract):
-    make = staticmethod(lambda: GenePCA(n_components=6))
+    make = staticmethod(lambda: GenePCA(n_components=6, whiten=True))
 
 
 class TestNeighborPCA(SliceEncoderContract):

@@ -70,6 +70,15 @@ def test_a_panel_that_is_small_already_is_not_cut(folder, study):
     assert [unit.shift for unit in units] == [""]
 
 
+def test_slices_of_a_donor_are_left_out_together(folder, study):
+    donors = Study("made", study.files, labels=study.labels, group="layer")
+    grid = Grid.of([donors], tasks=["region"], models=["pca"], splits=["blocks", "slice"], root=folder)
+    assert grid.split_config(donors, "slice")["group_key"] == "group"
+    assert "group_key" not in grid.split_config(donors, "blocks")
+    assert grid.split_config(study, "slice")["group_key"] is None
+    assert grid.split_config(donors, "") is None
+
+
 def test_reading(tmp_path, folder):
     content = {
         "data": str(folder),

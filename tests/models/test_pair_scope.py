@@ -202,6 +202,10 @@ def test_neighbors_that_tie_are_all_near():
     middle = (gap[12] < 100).nonzero()[:, 0].tolist()
     assert {7, 11, 13, 17} <= set(middle)
     assert torch.equal(gap, gap.T)
+    for angle in torch.linspace(0.1, 3, 20):  # turned, distances that tie differ by rounding
+        turn = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
+        turned = scope._distances(pos @ turn, torch.zeros(25, dtype=torch.long)).view(25, 25)
+        assert torch.equal(turned == 100, gap == 100)
 
 
 def test_diagonal_of_every_slice_is_100(graph):

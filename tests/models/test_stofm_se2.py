@@ -156,3 +156,18 @@ def test_embedding_lets_go_of_what_is_used_up(graph, model, monkeypatch):
 def test_a_scope_is_an_object(scope):
     with pytest.raises(InputError, match=r"must be an object such as EdgePairs\(\)"):
         SToFMSE2(in_channels=5, hidden_channels=8, heads=2, scope=scope)
+
+
+@pytest.mark.parametrize("scope", [EdgePairs(), CompletePairs()])
+def test_cells_see_the_features_of_virtual_cells_in_their_order(graph, model, scope):
+    model.scope = scope
+    data = to_hetero_data(graph, informs=False)
+    out = model(data)
+    virtual = data["virtual"].x.clone()
+    data["virtual"].x[0] += 1.0
+    assert (model(data).cell - out.cell).abs().max() > 1e-4
+    data["virtual"].x = virtual[0].expand_as(virtual).clone()
+    alike = model(data).virtual
+    data["virtual"].x[-1] += 1.0
+    moved = (model(data).virtual - alike).abs().amax(dim=1)
+    assert moved[-1] > moved[:-1].max()

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import yaml
 
+import stgraph
 from stgraph._config import config_dir, instantiate, to_config
 from stgraph.baselines import Constant
 from stgraph.errors import InputError
+from stgraph.io.slices import split_slices
 from stgraph.metrics.proportions import proportion_scores
 from stgraph.preprocess.encoder import LogPCA
 from stgraph.tasks.deconvolution import Deconvolution
@@ -14,6 +16,7 @@ from stgraph.tasks.deconvolve import deconvolve
 from stgraph.tasks.pseudo_spots import pseudo_spots
 from stgraph.tasks.signature_nnls import SignatureNNLS
 from stgraph.tasks.signature_poisson import SignaturePoisson
+from stgraph.tasks.simplex import SimplexRidge
 from stgraph.tasks.splits import LeaveOneSliceOut, RandomCells, SpatialBlocks
 from stgraph.tasks.spot_layouts import SquareSpots
 
@@ -52,13 +55,13 @@ def truths(study, change=lambda shares: shares):
 
 
 def test_a_perfect_description_scores_best_and_a_shuffled_one_chance(study):
-    task = Deconvolution(layout=LAYOUT)
+    task = Deconvolution(layout=LAYOUT, heads=[SimplexRidge(alpha=0.01)])
     perfect = task.run(study, truths(study), split=ACROSS)
-    assert value(perfect).max() < 0.03
+    assert value(perfect).max() < 0.005
     assert value(perfect, "pearson").min() > 0.99
     shuffled = task.run(study, truths(study, np.random.default_rng(0).permutation), split=ACROSS)
     assert abs(value(shuffled, "pearson").mean()) < 0.1
-    assert value(shuffled).min() > 0.9 * value(task.run(study, Constant(), split=ACROSS)).min()
+    assert value(shuffled).min() > 0.8 * value(task.run(study, Constant(), split=ACROSS)).min()
 
 
 def test_scores_are_those_of_the_written_shares(study):
@@ -159,3 +162,14 @@ def test_config():
     task = instantiate(yaml.safe_load((config_dir() / "task" / "deconvolution.yaml").read_text()))
     assert task == Deconvolution()
     assert instantiate(to_config(task)) == task
+
+
+@pytest.mark.real
+def test_signatures_tell_spots_of_another_animal(data_dir):
+    path = data_dir / "merfish_hypothalamus" / "merfish_hypothalamus_3slices.h5ad"
+    slices = split_slices([stgraph.read(path, slice_key="sample", um_per_unit=1.0, keep="cell_type != 'Ambiguous'")])
+    split = LeaveOneSliceOut("animal")
+    told = Deconvolution().run(slices, SignaturePoisson(), split=split)
+    mean = Deconvolution().run(slices, Constant(), split=split)
+    assert (value(told) < 0.6 * value(mean)).all()
+    assert value(told, "pearson").min() > 0.5

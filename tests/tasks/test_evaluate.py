@@ -241,6 +241,7 @@ class Reversed:
     """Cells in another order, some of them gone."""
 
     name: str = "reversed"
+    everywhere: bool = False
 
     def __call__(self, adata, *, random_state=0):
         return adata[::-1][: adata.n_obs // 3].copy()
@@ -260,6 +261,33 @@ def test_a_shift_keeps_cells_and_truth_together(study):
             assert (result.table.loc[result.table["slice"] == name, "n_cells"] == len(left)).all()
 
 
+@dataclass(frozen=True)
+class Lacking:
+    """Genes that only the judged slices lack."""
+
+    name: str = "40 genes"
+    everywhere: bool = False
+
+    def __call__(self, adata, *, random_state=0):
+        return adata[:, :40].copy()
+
+
+def test_a_shift_that_everyone_knows_of_reaches_what_is_learnt_from(study):
+    seen = []
+
+    class Watching(LogPCA):
+        def fit(self, slices):
+            seen.extend(adata.n_vars for adata in slices)
+            return super().fit(slices)
+
+    target = label_target(study, "domain")
+    for shift, n_genes in ((SharedGenes(40), 40), (Lacking(), 60)):
+        seen.clear()
+        result = evaluate("t", target, study, Watching(n_components=4), LeaveOneSliceOut(), shift=shift, n_draws=2)
+        assert set(seen) == {n_genes}
+        assert set(result.table["shift"]) == {"40 genes"}
+
+
 def test_genes_taken_away_are_a_note_not_a_warning(study):
     result = evaluate(
         "t",
@@ -267,7 +295,7 @@ def test_genes_taken_away_are_a_note_not_a_warning(study):
         study,
         LogPCA(n_components=4),
         LeaveOneSliceOut(),
-        shift=SharedGenes(40),
+        shift=Lacking(),
         n_draws=2,
     )
     assert any(note.startswith("a, 40 genes: ") for note in result.notes)

@@ -23,7 +23,7 @@ def expected(truth, said):
 
 
 def test_all_cells_are_scored_as_gene_scores_does(values):
-    truth, said, blocks = values
+    truth, said, _ = values
     assert gene_judge(*values)(np.arange(300)) == pytest.approx(expected(truth, said))
 
 

@@ -242,3 +242,20 @@ def test_config_round_trip(name):
     assert again.heads == whole.heads
     assert again.num_edge_types == whole.num_edge_types
     again.load_state_dict(whole.state_dict())
+
+
+def test_a_gaussian_between_the_places_looked_at_first_is_not_missed():
+    """It lies off the quarters of its cell, and is a hundred times narrower than these."""
+    torch.manual_seed(0)
+    exact, place = SToFMGaussianBias(heads=2, num_kernels=4), 0.5 + 0.13 / 64
+    with torch.no_grad():
+        exact.means.weight.copy_(torch.tensor([[0.0, 3.0, 50.0, place]]))
+        exact.stds.weight.copy_(torch.tensor([[2.0, 5.0, 20.0, 4e-5]]))
+        exact.proj[0].weight.copy_(torch.eye(4))
+        exact.proj[2].weight.fill_(1.0)
+        distance = torch.linspace(place - 2e-4, place + 2e-4, 101)
+        edge_type = torch.zeros(101, dtype=torch.long)
+        values = exact(distance, edge_type)
+        assert (values.max(dim=0).values > 100 * values.min(dim=0).values).all()
+        error = TabulatedBias(exact)(distance, edge_type) - values
+    assert error.abs().max() < 0.05 * values.max()

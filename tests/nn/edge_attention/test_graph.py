@@ -35,6 +35,12 @@ def test_pointers_and_their_transposed(kind):
     assert graph.transposed[1] is by_col
 
 
+def test_a_transposed_graph_of_inference_can_be_trained_with():
+    graph = make_graph("random")
+    with torch.inference_mode():
+        assert not any(t.is_inference() for t in graph.transposed)
+
+
 def test_a_changed_copy_is_transposed_anew():
     graph = make_graph("random")
     assert graph.transposed is graph.transposed
