@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# The threads of numba (in scanpy and umap) become those of torch and scikit-learn, which wait for each other ten times
+# as long as they work where each test process has one core. Numba reads this once, when it is imported.
+os.environ.setdefault("NUMBA_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)))
+
 import pytest
 
 import stgraph

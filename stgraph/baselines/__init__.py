@@ -2,6 +2,7 @@
 
 from stgraph.baselines.banksy import Banksy
 from stgraph.baselines.base import SliceEncoder
+from stgraph.baselines.calibrated import Calibrated
 from stgraph.baselines.constant import Constant
 from stgraph.baselines.joined import Joined
 from stgraph.baselines.neighbor_mean import NeighborMean, NeighborPCA, neighbor_mean
@@ -14,6 +15,7 @@ from stgraph.preprocess.gene_pca import GenePCA
 __all__ = [
     "Banksy",
     "Constant",
+    "Calibrated",
     "GenePCA",
     "Joined",
     "NeighborMean",

@@ -188,21 +188,80 @@ class SharedGenes:
         InputError
             If the slice has no more genes than that, so that nothing would be shifted.
         """
-        if adata.n_vars <= self.n_genes:
-            raise InputError(
-                f"The slice has {adata.n_vars} genes, so none would be taken away to leave {self.n_genes}: give "
-                "SharedGenes a smaller n_genes."
-            )
-        salt = str(random_state).encode()
-        draws = [
-            hashlib.blake2b(str(gene).encode(), digest_size=8, salt=salt[:16]).digest() for gene in adata.var_names
-        ]
-        kept = np.argsort(np.array(draws), kind="stable")[: self.n_genes]
-        return adata[:, np.sort(kept)].copy()
+        return _keep_genes(self, adata, self.n_genes, random_state)
+
+
+@dataclass(frozen=True)
+class MissingGenes:
+    """A slice of a smaller panel for a model that was made before: it lacks most of the genes the model reads.
+
+    The choice is that of `SharedGenes`, which tells those who learn of it beforehand.
+
+    Parameters
+    ----------
+    n_genes
+        Genes that are left.
+
+    Examples
+    --------
+    >>> import stgraph
+    >>> from stgraph.tasks.shifts import MissingGenes
+    >>> MissingGenes(20)(stgraph.synthetic_tissue(n_cells=100, n_genes=60)[0]).n_vars
+    20
+    """
+
+    n_genes: int = 300
+
+    def __post_init__(self) -> None:
+        check_whole(self, "n_genes")
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        return f"only {self.n_genes} genes"
+
+    @property
+    def everywhere(self) -> bool:
+        """False: nobody knew."""
+        return False
+
+    def __call__(self, adata: AnnData, *, random_state: int = 0) -> AnnData:
+        """A copy with fewer genes, in their order.
+
+        Parameters
+        ----------
+        adata
+            Any slice.
+        random_state
+            Seed of the choice.
+
+        Returns
+        -------
+        AnnData
+            The same cells.
+
+        Raises
+        ------
+        InputError
+            If the slice has no more genes than that, so that nothing would be shifted.
+        """
+        return _keep_genes(self, adata, self.n_genes, random_state)
+
+
+def _keep_genes(shift: Shift, adata: AnnData, n_genes: int, random_state: int) -> AnnData:
+    if adata.n_vars <= n_genes:
+        raise InputError(
+            f"The slice has {adata.n_vars} genes, so none would be taken away to leave {n_genes}: give "
+            f"{type(shift).__name__} a smaller n_genes."
+        )
+    salt = str(random_state).encode()
+    draws = [hashlib.blake2b(str(gene).encode(), digest_size=8, salt=salt[:16]).digest() for gene in adata.var_names]
+    kept = np.argsort(np.array(draws), kind="stable")[:n_genes]
+    return adata[:, np.sort(kept)].copy()
 
 
 def robustness() -> list[Shift]:
-    """What every model should face: 30 % of the counts, half a slice, 300 shared genes.
+    """What every model should face: 30 % of the counts, half a slice, 300 genes that all share, or one slice has.
 
     A non-adjacent slice and another animal or donor complete the suite. These are splits:
     `stgraph.tasks.splits.LeaveOneSliceOut` over the slices of a study, with ``group_key``.
@@ -210,12 +269,12 @@ def robustness() -> list[Shift]:
     Returns
     -------
     list of Shift
-        Three.
+        Four.
 
     Examples
     --------
     >>> from stgraph.tasks.shifts import robustness
     >>> [shift.name for shift in robustness()]
-    ['thinned to 30%', 'half slice', '300 genes']
+    ['thinned to 30%', 'half slice', '300 genes', 'only 300 genes']
     """
-    return [Thinned(), HalfSlice(), SharedGenes()]
+    return [Thinned(), HalfSlice(), SharedGenes(), MissingGenes()]

@@ -4,7 +4,7 @@ import pytest
 import stgraph
 from stgraph._config import instantiate, to_config
 from stgraph.errors import InputError
-from stgraph.tasks.shifts import HalfSlice, SharedGenes, Thinned, robustness
+from stgraph.tasks.shifts import HalfSlice, MissingGenes, SharedGenes, Thinned, robustness
 
 SHIFTS = [Thinned(0.5), HalfSlice(), SharedGenes(30)]
 
@@ -69,5 +69,17 @@ def test_nothing_to_take_away_is_said(tissue):
 
 
 def test_the_suite():
-    assert robustness() == [Thinned(0.3), HalfSlice(), SharedGenes(300)]
+    assert robustness() == [Thinned(0.3), HalfSlice(), SharedGenes(300), MissingGenes(300)]
     assert [shift.name for shift in SHIFTS] == ["thinned to 50%", "half slice", "30 genes"]
+
+
+def test_the_genes_that_are_missing_are_those_that_are_not_shared(tissue):
+    """One choice, told to those who learn or not told."""
+    np.testing.assert_array_equal(MissingGenes(20)(tissue).var_names, SharedGenes(20)(tissue).var_names)
+    assert (SharedGenes(20).everywhere, MissingGenes(20).everywhere) == (True, False)
+
+
+def test_slices_of_one_panel_keep_the_same_genes(tissue):
+    mirrored = tissue[:, ::-1].copy()
+    assert set(SharedGenes(20)(tissue).var_names) == set(SharedGenes(20)(mirrored).var_names)
+    assert set(SharedGenes(20)(tissue, random_state=1).var_names) != set(SharedGenes(20)(tissue).var_names)

@@ -77,7 +77,7 @@ def test_a_gaussian_far_narrower_than_a_cell_is_not_missed(place):
     exact = modules(0.0, 0)["stofm"]
     exact.linear.weight.fill_(2.0)
     exact.linear.bias.fill_(0.5)
-    exact.means.weight[0, 3], exact.stds.weight[0, 3] = 2 * place + 0.5, 2e-3 * (1 + place)
+    exact.means.weight[0, 3], exact.stds.weight[0, 3] = 2 * place + 0.5, 5e-4 * (1 + place)
     distance = torch.cat([place + 0.02 * (1 + place) * torch.linspace(-1, 1, 4000), torch.linspace(0, 100, 4000)])
     none = torch.zeros(8000, dtype=torch.long)
     found, expected = TabulatedBias(exact)(distance, none), exact(distance, none)
@@ -242,20 +242,3 @@ def test_config_round_trip(name):
     assert again.heads == whole.heads
     assert again.num_edge_types == whole.num_edge_types
     again.load_state_dict(whole.state_dict())
-
-
-def test_a_gaussian_between_the_places_looked_at_first_is_not_missed():
-    """It lies off the quarters of its cell, and is a hundred times narrower than these."""
-    torch.manual_seed(0)
-    exact, place = SToFMGaussianBias(heads=2, num_kernels=4), 0.5 + 0.13 / 64
-    with torch.no_grad():
-        exact.means.weight.copy_(torch.tensor([[0.0, 3.0, 50.0, place]]))
-        exact.stds.weight.copy_(torch.tensor([[2.0, 5.0, 20.0, 4e-5]]))
-        exact.proj[0].weight.copy_(torch.eye(4))
-        exact.proj[2].weight.fill_(1.0)
-        distance = torch.linspace(place - 2e-4, place + 2e-4, 101)
-        edge_type = torch.zeros(101, dtype=torch.long)
-        values = exact(distance, edge_type)
-        assert (values.max(dim=0).values > 100 * values.min(dim=0).values).all()
-        error = TabulatedBias(exact)(distance, edge_type) - values
-    assert error.abs().max() < 0.05 * values.max()
