@@ -11,7 +11,7 @@ from stgraph.errors import InputError
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "task": ("task",),
-    "model": ("baseline", "learned", "peer"),
+    "model": ("baseline", "learned", "peer", "deconvolver"),
     "split": ("split",),
     "shift": ("shift",),
 }

@@ -16,6 +16,7 @@ from stgraph.benchmark.choices import chosen
 from stgraph.benchmark.study import GROUP, Study
 from stgraph.data.documents import fingerprint
 from stgraph.errors import InputError
+from stgraph.tasks.deconvolution import Deconvolution
 from stgraph.tasks.splits import LeaveOneSliceOut
 
 KEYS = ("data", "studies", "tasks", "models", "splits", "shifts", "seeds")
@@ -139,7 +140,10 @@ class Grid:
             raise InputError(f"The grid '{path}' cannot be read: {' '.join(str(error).split())}.") from error
         if not isinstance(content, dict) or set(content) - set(KEYS):
             raise InputError(f"The grid '{path}' must be YAML with the keys {', '.join(KEYS)} and no others.")
-        content |= changes
+        for kind, names in changes.items():
+            own = content.get(kind)
+            # A name that the grid explains is meant as it explains it.
+            content[kind] = {name: own.get(name) for name in names} if isinstance(own, Mapping) else names
         studies = [_study(name, entry) for name, entry in dict(content.get("studies") or {}).items()]
         return cls.of(
             studies,
@@ -178,12 +182,16 @@ class Grid:
             if (reason := lacking(instantiate(task_config), slices)) is not None:
                 notes.append(f"{study.name}: {task_name} does not run, {reason}")
                 continue
-            for split, shift in self._ways(task_config, slices):
+            task = import_class(task_config[TARGET])
+            ways, left_out = self._ways(task_config, study, slices)
+            notes += [f"{study.name}: {task_name} {reason}" for reason in left_out]
+            for split, shift in ways:
                 way = [self.split_config(study, split), self.shifts.get(shift)]
                 what = [task_config, *way, study.config(), hashes, __version__]
                 units += [
                     Unit(study.name, task_name, model, split, shift, seed, fingerprint([*what, model_config, seed]))
                     for model, model_config in self.models.items()
+                    if not unmixes(model_config) or issubclass(task, Deconvolution)
                     for seed in self.seeds
                 ]
         return units, notes
@@ -195,21 +203,31 @@ class Grid:
             return config
         return {**config, "group_key": config.get("group_key") or GROUP}
 
-    def _ways(self, task_config: Mapping[str, Any], slices: Mapping[str, AnnData]) -> list[tuple[str, str]]:
-        """Names of the splits and shifts a task runs under."""
+    def _ways(
+        self, task_config: Mapping[str, Any], study: Study, slices: Mapping[str, AnnData]
+    ) -> tuple[list[tuple[str, str]], list[str]]:
+        """Names of the splits and shifts a task runs under, and why not under others."""
         task: Any = import_class(task_config[TARGET])
         takes = inspect.signature(task.run).parameters
         if "split" not in takes:
-            return [("", "")]
-        ways = []
-        for name, config in self.splits.items():
+            return [("", "")], []
+        ways, left_out = [], []
+        for name in self.splits:
+            config = self.split_config(study, name)
+            assert config is not None
             whole_slices = issubclass(import_class(config[TARGET]), LeaveOneSliceOut)
-            if whole_slices and len(slices) < 2:
+            if whole_slices and (why := _not_apart(config, slices)):
+                left_out.append(f"does not run with split '{name}', {why}")
                 continue
             ways.append((name, ""))
-            if whole_slices and "shift" in takes:
-                ways += [(name, shift) for shift, config in self.shifts.items() if _fits(config, slices)]
-        return ways
+            if not whole_slices or "shift" not in takes:
+                continue
+            for shift, shift_config in self.shifts.items():
+                if _fits(shift_config, slices):
+                    ways.append((name, shift))
+                else:
+                    left_out.append(f"does not run with shift '{shift}', which would leave its slices as they are")
+        return ways, left_out
 
 
 def lacking(task: Any, slices: Mapping[str, AnnData]) -> str | None:
@@ -236,10 +254,26 @@ def lacking(task: Any, slices: Mapping[str, AnnData]) -> str | None:
     return None
 
 
+def _not_apart(config: Mapping[str, Any], slices: Mapping[str, AnnData]) -> str | None:
+    """Why slices cannot be left out; None if they can."""
+    key = config.get("group_key")
+    if key is None:
+        return None if len(slices) > 1 else "for it has one slice"
+    if any(key not in adata.obs for adata in slices.values()):
+        return "for the study does not say the group (donor, animal) of its slices"
+    groups = {str(adata.obs[key].iloc[0]) for adata in slices.values()}
+    return None if len(groups) > 1 else "for all its slices are of one group"
+
+
 def _fits(config: Mapping[str, Any], slices: Mapping[str, AnnData]) -> bool:
     """Whether a shift would change anything: a panel of 300 genes is no shift for one of 135."""
     n_genes = getattr(instantiate(config), "n_genes", 0)
     return all(adata.n_vars > n_genes for adata in slices.values())
+
+
+def unmixes(config: Mapping[str, Any]) -> bool:
+    """Whether a model finds the composition of spots from signatures, and can do nothing else."""
+    return hasattr(import_class(str(config[TARGET])), "proportions")
 
 
 def _study(name: str, entry: Any) -> Study:

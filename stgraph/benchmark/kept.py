@@ -72,7 +72,6 @@ class Kept:
         self._slices: list[AnnData] = []
         self._now = ""
         self._views: dict[str, tuple[dict[str, slice], str]] = {}
-        self._raw = make()
         self.used: dict[str, Cost] = {}
         """Cost of each description that was asked for since this was last emptied."""
 
@@ -107,7 +106,7 @@ class Kept:
 
     def copies(self, adata: AnnData) -> list[AnnData]:
         """As of the encoder."""
-        return copies_of(self._raw, adata)
+        return copies_of(self._make(), adata)
 
     def _describe(self, key: str, adata: AnnData) -> tuple[NDArray[np.float32], Cost]:
         if self._now not in self._fitted:

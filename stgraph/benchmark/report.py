@@ -70,8 +70,8 @@ def write_report(table: pd.DataFrame, out: Path, *, ours: str | None = None) -> 
 
 
 def simple_models() -> frozenset[str]:
-    """Names of the simple methods: the files of ``configs/baseline``."""
-    return frozenset(name for name, path in choices("model").items() if path.parent.name == "baseline")
+    """Names of the simple methods: the files of ``configs/baseline`` and ``configs/deconvolver``."""
+    return frozenset(name for name, path in choices("model").items() if path.parent.name in ("baseline", "deconvolver"))
 
 
 def wide_means(mean: pd.DataFrame) -> pd.DataFrame:
@@ -107,15 +107,17 @@ def _maps(table: pd.DataFrame, out: Path, ours: str) -> list[Path]:
     rows = rows[rows["split"].notna() & (rows["leaks"] == False) & (rows["shift"] == "none")]  # noqa: E712  of objects
     written: list[Path] = []
     drawn: set[tuple[str, str, str]] = set()
-    # Whole slices before blocks: the stricter, the further up.
-    for row in rows.drop_duplicates(["key", "slice"]).sort_values("split", ascending=False).itertuples():
+    # Whole slices first: nothing is stricter.
+    rows = rows.drop_duplicates(["key", "slice"])
+    rows = rows.assign(whole=rows["split_name"].str.startswith("other")).sort_values("whole", ascending=False)
+    for row in rows.itertuples():
         place = (str(row.study), str(row.task), str(row.slice))
         path = out / PREDICTIONS / f"{row.key}.parquet"
         if place in drawn or not path.is_file():
             continue
         drawn.add(place)
         cells = pd.read_parquet(path)
-        figure = prediction_maps(cells[cells["slice"] == row.slice], title=f"{row.slice}: {row.target}, annotated")
+        figure = prediction_maps(cells[cells["slice"] == row.slice], title=f"{row.slice}: {row.target}")
         file = out / "maps" / ("_".join(place).replace(" ", "_").replace("/", "_") + ".png")
         with atomic_path(file) as tmp:
             figure.savefig(tmp, dpi=90)

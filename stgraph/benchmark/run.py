@@ -18,7 +18,7 @@ from anndata import AnnData
 from stgraph import _keys
 from stgraph._config import TARGET, import_class, instantiate
 from stgraph._files import atomic_path
-from stgraph.benchmark.grid import Grid, Unit
+from stgraph.benchmark.grid import Grid, Unit, unmixes
 from stgraph.benchmark.kept import Kept
 from stgraph.benchmark.study import Study
 from stgraph.data.documents import fingerprint, read_document, write_document
@@ -161,7 +161,7 @@ def run_job(job: Job) -> list[dict[str, Any]]:
     first = job.units[0]
     config = seeded(job.grid.models[first.model], first.seed)
     model: Any
-    if hasattr(import_class(config[TARGET]), "learn"):
+    if hasattr(import_class(config[TARGET]), "learn") or unmixes(config):
         model = instantiate(config)
     else:
         model = Kept(lambda: instantiate(config), fingerprint(config), job.out / DESCRIPTIONS)
@@ -199,6 +199,12 @@ def gather(out: Path, units: list[Unit]) -> pd.DataFrame:
         rows.insert(0, "study", unit.study)
         rows.insert(1, "model", unit.model)
         rows.insert(2, "seed", unit.seed)
+        # As the grid calls them: two tasks of one class, or two splits, must not be thrown together.
+        rows["task"] = unit.task
+        if unit.split:
+            rows["split_name"], rows["split"] = rows["split"], unit.split
+        if unit.shift:
+            rows["shift"] = unit.shift
         tables.append(rows.assign(**content["cost"], key=unit.key))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 

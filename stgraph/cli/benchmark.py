@@ -69,6 +69,8 @@ def benchmark(
             changes.setdefault("splits", ["blocks", "slice"])
             root = data.parent if data.is_file() else data
             grid = Grid.of([study], **changes, seeds=tuple(range(seeds or 1)), root=root)
+        if ours is not None and ours not in grid.models:
+            raise InputError(f"--ours {ours} is none of the models that run: {', '.join(grid.models)}.")
         with processes(workers) as executor:
             outcome = run_benchmark(grid, out, executor=executor, progress=progress)
         written = [] if outcome.table.empty else write_report(outcome.table, out, ours=ours)

@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 
 import stgraph
 from stgraph.benchmark.grid import Grid
+from stgraph.benchmark.run import run_benchmark
 from stgraph.benchmark.study import Study
 
 SMALL = {"_target_": "stgraph.preprocess.encoder.LogPCA", "n_components": 6}
@@ -19,13 +22,21 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def study():
     return Study("made", ["a.h5ad", "b.h5ad"], labels={"domain": "layer"})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def grid(folder, study):
     models = {"small": SIMPLE, "majority": None}
     splits = ["random", "slice"]
     return Grid.of([study], tasks=TASKS, models=models, splits=splits, shifts=["thinned"], root=folder)
+
+
+@pytest.fixture(scope="session")
+def finished(grid, tmp_path_factory):
+    """The grid, run once: the outcome, what was written, and what was told on the way. To be looked at only."""
+    out, told = tmp_path_factory.mktemp("finished"), []
+    outcome = run_benchmark(grid, out, progress=lambda stage, done, total: told.append((stage, done, total)))
+    return SimpleNamespace(outcome=outcome, out=out, told=told)

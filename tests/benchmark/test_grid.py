@@ -61,13 +61,17 @@ def test_tasks_without_labels_and_splits_without_slices(folder):
     grid = Grid.of([study], tasks=["region", "density"], models=["pca"], splits=["blocks", "slice"], root=folder)
     units, notes = grid.units(study, study.load(folder))
     assert {(unit.task, unit.split) for unit in units} == {("density", "blocks")}
-    assert notes == ["made: region does not run, for its slices have no labels 'domain'"]
+    assert notes == [
+        "made: region does not run, for its slices have no labels 'domain'",
+        "made: density does not run with split 'slice', for it has one slice",
+    ]
 
 
 def test_a_panel_that_is_small_already_is_not_cut(folder, study):
     grid = Grid.of([study], tasks=["region"], models=["pca"], splits=["slice"], shifts=["shared_genes"], root=folder)
-    units, _ = grid.units(study, study.load(folder))
+    units, notes = grid.units(study, study.load(folder))
     assert [unit.shift for unit in units] == [""]
+    assert notes == ["made: region does not run with shift 'shared_genes', which would leave its slices as they are"]
 
 
 def test_slices_of_a_donor_are_left_out_together(folder, study):
@@ -77,6 +81,27 @@ def test_slices_of_a_donor_are_left_out_together(folder, study):
     assert "group_key" not in grid.split_config(donors, "blocks")
     assert grid.split_config(study, "slice")["group_key"] is None
     assert grid.split_config(donors, "") is None
+
+
+def test_a_study_that_knows_no_donors_is_not_split_by_them(folder, study):
+    grid = Grid.of([study], tasks=["region"], models=["pca"], splits=["donor"], root=folder)
+    units, notes = grid.units(study, study.load(folder))
+    assert units == []
+    [note] = notes
+    assert "with split 'donor', for the study does not say the group (donor, animal) of its slices" in note
+
+
+def test_methods_that_unmix_run_where_there_is_something_to_unmix(folder):
+    study = Study("made", ["a.h5ad"], labels={"domain": "layer", "cell_type": "cell_type"})
+    tasks, models = ["cell_type", "deconvolution"], ["pca", "signature_poisson"]
+    units, _ = Grid.of([study], tasks=tasks, models=models, splits=["blocks"], root=folder).units(
+        study, study.load(folder)
+    )
+    assert {(unit.task, unit.model) for unit in units} == {
+        ("cell_type", "pca"),
+        ("deconvolution", "pca"),
+        ("deconvolution", "signature_poisson"),
+    }
 
 
 def test_reading(tmp_path, folder):
@@ -98,6 +123,7 @@ def test_reading(tmp_path, folder):
         ("region", "majority", 1),
     }
     assert set(Grid.read(path).models) == {"pca", "mine"}
+    assert Grid.read(path, models=["mine"]).models["mine"]["n_components"] == 3
 
 
 @pytest.mark.parametrize(

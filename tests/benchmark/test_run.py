@@ -27,36 +27,37 @@ def runs(monkeypatch):
     return seen
 
 
-def test_one_table(grid, tmp_path):
-    outcome = run_benchmark(grid, tmp_path)
+def test_one_table(finished):
+    outcome = finished.outcome
     assert outcome.failures.empty
     table = outcome.table
     scores = table[table["metric"] == "macro_f1"].groupby(["model", "split", "shift"])["value"].mean()
     assert (scores["small"] > scores["majority"] + 0.3).all()
-    assert set(table["shift"]) == {"none", "thinned to 30%"}
+    assert set(table["shift"]) == {"none", "thinned"}
     assert (table["seconds"] > 0).all()
     assert (table.loc[table["model"] == "small", "fit_seconds"] > 0).all()
-    assert table.loc[table["split"] == "other slice", "fit_cells"].eq(1000).all()  # two fits on one slice each
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), table)
-    assert len(pd.read_csv(tmp_path / "table.csv")) == len(table)
+    assert table.loc[table["split"] == "slice", "fit_cells"].eq(1000).all()  # two fits on one slice each
+    pd.testing.assert_frame_equal(pd.read_parquet(finished.out / "table.parquet"), table)
+    assert len(pd.read_csv(finished.out / "table.csv")) == len(table)
 
 
-def test_what_is_done_is_not_done_again(grid, tmp_path, runs):
-    first = run_benchmark(grid, tmp_path).table
-    assert len(runs) == 6
+def test_what_is_done_is_not_done_again(grid, finished, tmp_path, runs):
+    first = finished.outcome.table
+    shutil.copytree(finished.out, tmp_path, dirs_exist_ok=True)
     done = sorted((tmp_path / UNITS).iterdir())
+    assert len(done) == 6
     done[0].unlink()  # as if it had been killed before
     done[1].write_text(done[1].read_text()[:-20])  # or while the disk was full
     again = run_benchmark(grid, tmp_path).table
-    assert len(runs) == 8
+    assert sorted(unit.key for unit in runs) == sorted(path.stem for path in done[:2])
     same = [column for column in first if "seconds" not in column and "bytes" not in column]
     pd.testing.assert_frame_equal(again[same], first[same])
 
 
-def test_in_parallel_the_same(grid, tmp_path):
-    alone = run_benchmark(grid, tmp_path / "alone").table
+def test_in_parallel_the_same(grid, finished, tmp_path):
+    alone = finished.outcome.table
     with ThreadPoolExecutor(2) as executor:
-        together = run_benchmark(grid, tmp_path / "together", executor=executor).table
+        together = run_benchmark(grid, tmp_path, executor=executor).table
     same = [column for column in alone if "seconds" not in column and "bytes" not in column]
     pd.testing.assert_frame_equal(together[same], alone[same])
 
@@ -72,11 +73,21 @@ def test_a_model_that_fails_stops_no_other(folder, study, tmp_path, runs):
     assert [unit.model for unit in runs] == ["small", "broken", "broken"]  # tried again, for its cause may be gone
 
 
-def test_units_are_told_of(grid, tmp_path):
-    told = []
-    run_benchmark(grid, tmp_path, progress=lambda stage, done, total: told.append((stage, done, total)))
-    assert told[0] == ("benchmark", 0, 6)
-    assert told[-1] == ("benchmark", 6, 6)
+def test_the_table_says_what_the_grid_says(folder, study, tmp_path):
+    two = {name: {**TASKS["region"], "n_draws": 2} for name in ("first", "second")}
+    splits = {
+        name: {"_target_": "stgraph.tasks.splits.RandomCells", "test_share": share}
+        for name, share in (("few", 0.1), ("many", 0.4))
+    }
+    grid = Grid.of([study], tasks=two, models={"small": SMALL}, splits=splits, root=folder)
+    table = run_benchmark(grid, tmp_path).table
+    assert len(table[["task", "split"]].drop_duplicates()) == 4
+    assert set(table["split_name"]) == {"random cells"}
+
+
+def test_units_are_told_of(finished):
+    assert finished.told[0] == ("benchmark", 0, 6)
+    assert finished.told[-1] == ("benchmark", 6, 6)
 
 
 def test_files_that_changed_are_run_again(folder, study, tmp_path, runs):
@@ -90,11 +101,10 @@ def test_files_that_changed_are_run_again(folder, study, tmp_path, runs):
     assert len(runs) == 2
 
 
-def test_what_is_written_is_plain(grid, tmp_path):
-    run_benchmark(grid, tmp_path)
-    content = json.loads(next((tmp_path / UNITS).iterdir()).read_text())
+def test_what_is_written_is_plain(finished):
+    content = json.loads(next((finished.out / UNITS).iterdir()).read_text())
     assert content["unit"]["study"] == "made"
-    cells = pd.read_parquet(next((tmp_path / "predictions").iterdir()))
+    cells = pd.read_parquet(next((finished.out / "predictions").iterdir()))
     assert list(cells) == ["slice", "x", "y", "truth", "predicted"]
     assert len(cells) == 1000
 

@@ -1,5 +1,6 @@
 """The command line: in this process, in an empty folder; and one run in a process of its own."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,15 +28,38 @@ def files(tmp_path_factory):
     return paths
 
 
-@pytest.fixture(scope="session")
-def finished(files, tmp_path_factory):
-    """What ``stgraph fit`` leaves when run as a person runs it."""
-    out = tmp_path_factory.mktemp("runs") / "out"
+UMAP = """
+class UMAP:
+    def __init__(self, **_): pass
+    def fit_transform(self, x): return x[:, :2]
+"""
+
+
+def fit_in_its_own_process(files, out, environment):
     command = [Path(sys.executable).with_name("stgraph"), "fit", *files[:2], "--out", out, *SMALL]
     process = subprocess.run(
-        [*map(str, command), "--score-against", "domain"], capture_output=True, text=True, check=False
+        [*map(str, command), "--score-against", "domain"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
     )
     return SimpleNamespace(out=out, process=process)
+
+
+@pytest.fixture(scope="session")
+def finished(files, tmp_path_factory):
+    """What ``stgraph fit`` leaves when run as a person runs it, but for UMAP, which takes half a minute to compile."""
+    stand_in = tmp_path_factory.mktemp("stand_in")
+    (stand_in / "umap.py").write_text(UMAP)
+    path = os.pathsep.join([str(stand_in), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return fit_in_its_own_process(files, tmp_path_factory.mktemp("runs") / "out", {"PYTHONPATH": path})
+
+
+@pytest.fixture(scope="session")
+def finished_with_umap(files, tmp_path_factory):
+    """The same with the real UMAP."""
+    return fit_in_its_own_process(files, tmp_path_factory.mktemp("runs") / "out", {})
 
 
 @pytest.fixture
@@ -43,7 +67,7 @@ def cli(monkeypatch, capsys, tmp_path):
     """Run the command line in an empty folder: ``cli("fit", ...)`` gives its exit code and what it said."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    # UMAP takes long to compile; the run in a process of its own draws it.
+    # UMAP takes long to compile; a slow test runs it.
     monkeypatch.setattr("stgraph.plot.report.umap_coordinates", lambda x, **_: (x[:, :2], np.arange(len(x))))
 
     def run(*arguments):

@@ -43,6 +43,7 @@ def test_what_failed_is_said(data, tmp_path):
         (["--tasks", "region"], "which models"),
         (["--models", "pca"], "which tasks"),
         (["--models", "pca", "--tasks", "region", "--label", "domain"], "NAME=COLUMN"),
+        (["--models", "pca", "--tasks", "region", "--ours", "mine"], "--ours mine is none of the models that run: pca"),
     ],
 )
 def test_bad_options(data, tmp_path, arguments, message):

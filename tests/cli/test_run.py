@@ -28,7 +28,9 @@ def model(finished, tmp_path):
 # What is written --------------------------------------------------------------------------
 
 
-def test_fit_as_a_person_runs_it(finished):
+@pytest.mark.parametrize("run", ["finished", pytest.param("finished_with_umap", marks=pytest.mark.slow)])
+def test_fit_as_a_person_runs_it(run, request):
+    finished = request.getfixturevalue(run)
     said = finished.process.stderr
     assert finished.process.returncode == 0, said
     assert finished.process.stdout == ""
