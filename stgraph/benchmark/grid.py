@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -145,6 +145,13 @@ class Grid:
             # A name that the grid explains is meant as it explains it.
             content[kind] = {name: own.get(name) for name in names} if isinstance(own, Mapping) else names
         studies = [_study(name, entry) for name, entry in dict(content.get("studies") or {}).items()]
+        if "tasks" in changes:
+            # Of what a study asks for, that which was asked for now.
+            narrowed = set(content["tasks"])
+            studies = [
+                study if study.tasks is None else replace(study, tasks=[n for n in study.tasks if n in narrowed])
+                for study in studies
+            ]
         return cls.of(
             studies,
             tasks=content.get("tasks") or (),
@@ -187,7 +194,8 @@ class Grid:
             notes += [f"{study.name}: {task_name} {reason}" for reason in left_out]
             for split, shift in ways:
                 way = [self.split_config(study, split), self.shifts.get(shift)]
-                what = [task_config, *way, study.config(), hashes, __version__]
+                # Which tasks it is for does not change what one of them gives.
+                what = [task_config, *way, {**study.config(), "tasks": None}, hashes, __version__]
                 units += [
                     Unit(study.name, task_name, model, split, shift, seed, fingerprint([*what, model_config, seed]))
                     for model, model_config in self.models.items()

@@ -123,6 +123,10 @@ def test_reading(tmp_path, folder):
         ("region", "majority", 1),
     }
     assert set(Grid.read(path).models) == {"pca", "mine"}
+    narrowed = Grid.read(path, tasks=["density"], models=["majority"])
+    assert narrowed.studies[0].tasks == []
+    again, _ = Grid.read(path, tasks=["region"], models=["majority"]).units(study, study.load(grid.root))
+    assert [unit.key for unit in again] == [unit.key for unit in units]
     assert Grid.read(path, models=["mine"]).models["mine"]["n_components"] == 3
 
 
