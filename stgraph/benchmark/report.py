@@ -29,7 +29,7 @@ def write_report(table: pd.DataFrame, out: Path, *, ours: str | None = None) -> 
     Returns
     -------
     list of Path
-        ``means.csv``, ``heatmap.svg`` and ``heatmap.png``; if there are enough models and studies
+        ``means.csv``, ``means.md``, ``heatmap.svg`` and ``heatmap.png``; if there are enough models and studies
         ``critical_difference.svg``; with ``ours`` ``differences.csv`` and a map
         of truth, prediction and error for each slice under the strictest split.
 
@@ -45,6 +45,9 @@ def write_report(table: pd.DataFrame, out: Path, *, ours: str | None = None) -> 
     written = [_csv(mean, out / "means.csv")]
     wide = wide_means(mean)
     lower = [label for label, metric in zip(wide.index, wide["metric"], strict=True) if metric in LOWER_IS_BETTER]
+    with atomic_path(out / "means.md") as tmp:
+        tmp.write_text(markdown(wide), encoding="utf-8")
+    written.append(out / "means.md")
     figure = score_heatmap(wide.drop(columns="metric"), lower_is_better=lower)
     for suffix in ("svg", "png"):
         with atomic_path(out / f"heatmap.{suffix}") as tmp:
@@ -99,6 +102,41 @@ def wide_means(mean: pd.DataFrame) -> pd.DataFrame:
     wide = text.pivot_table(index="row", columns="model", values="value", sort=False)[models]
     wide.insert(0, "metric", text.drop_duplicates("row").set_index("row")["metric"])
     return wide
+
+
+def markdown(wide: pd.DataFrame) -> str:
+    """A table for a page, the best of each row in bold.
+
+    Parameters
+    ----------
+    wide
+        From `wide_means`.
+
+    Returns
+    -------
+    str
+        Markdown.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from stgraph.benchmark.report import markdown
+    >>> print(markdown(pd.DataFrame({"metric": ["ari"], "pca": [0.4], "ours": [0.6]}, index=["a: regions"])), end="")
+    | | pca | ours |
+    |---|--:|--:|
+    | a: regions | .40 | **.60** |
+    """
+    models = [name for name in wide.columns if name != "metric"]
+    lines = ["| | " + " | ".join(models) + " |", "|---|" + "--:|" * len(models)]
+    for label, row in wide.iterrows():
+        values = row[models].astype(float)
+        best = values.min() if row["metric"] in LOWER_IS_BETTER else values.max()
+        texts = ["" if pd.isna(value) else f"{value:.2f}".replace("0.", ".", 1) for value in values]
+        marked = [
+            f"**{text}**" if abs(value - best) < 5e-4 else text for text, value in zip(texts, values, strict=True)
+        ]
+        lines.append(f"| {label} | " + " | ".join(marked) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _maps(table: pd.DataFrame, out: Path, ours: str) -> list[Path]:

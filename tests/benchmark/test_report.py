@@ -12,7 +12,7 @@ def test_tables_and_pictures(finished, tmp_path):
     table = finished.outcome.table
     written = write_report(table, tmp_path, ours="small")
     names = {path.relative_to(tmp_path).as_posix() for path in written}
-    assert {"means.csv", "heatmap.svg", "differences.csv"} <= names
+    assert {"means.csv", "means.md", "heatmap.svg", "differences.csv"} <= names
     assert {name for name in names if name.startswith("maps/")} == {
         "maps/made_region_synthetic_0.png",
         "maps/made_region_synthetic_1.png",
