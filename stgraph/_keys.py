@@ -30,14 +30,17 @@ DOMAIN = "stgraph_domain"
 VIRTUAL_CELL = "stgraph_virtual_cell"
 """``obs``, (N,) category of str: the Leiden virtual cell a cell is a member of; coarser levels are numbered from 2."""
 
-PREDICTION = "stgraph_{target}"
+PREDICTION = "stgraph_predicted_{target}"
 """``obs``, (N,) category of str, the predicted class; or ``obsm``, (N, D) float32, predicted values.
 
 Missing where a cell was not judged.
 """
 
-CONFIDENCE = "stgraph_{target}_confidence"
+CONFIDENCE = "stgraph_predicted_{target}_confidence"
 """``obs``, (N,) float32: probability of the predicted class."""
+
+IMPUTED = "stgraph_imputed"
+"""``obsm``, DataFrame (N, genes): log counts that were told; and ``uns``, how well each gene is told."""
 
 CLUSTER = "stgraph_cluster_{clusterer}"
 """``obs``, (N,) category of str: the cluster of a cell."""

@@ -39,7 +39,7 @@ class Annotation:
     >>> from stgraph.tasks.splits import RandomCells
     >>> slices = {"a": stgraph.synthetic_tissue(n_cells=300, n_genes=60)[0]}
     >>> result = Annotation("cell_type").run(slices, LogPCA(n_components=5), split=RandomCells())
-    >>> result.adatas["a"].obs["stgraph_cell_type"].notna().sum()
+    >>> result.adatas["a"].obs["stgraph_predicted_cell_type"].notna().sum()
     np.int64(60)
     """
 
@@ -76,7 +76,7 @@ class Annotation:
         -------
         TaskResult
             Accuracy, macro and weighted F1, Matthews correlation and area under the ROC
-            curve of each slice; predictions in ``obs["stgraph_KEY"]``.
+            curve of each slice; predictions in ``obs["stgraph_predicted_KEY"]``.
 
         Raises
         ------

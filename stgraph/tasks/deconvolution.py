@@ -96,7 +96,7 @@ class Deconvolution:
         TaskResult
             Divergence, error and correlation of the shares of each slice; slices of spots, with
             the truth in ``obsm["proportions"]`` and what was predicted in
-            ``obsm["stgraph_proportions"]``.
+            ``obsm["stgraph_predicted_proportions"]``.
 
         Raises
         ------

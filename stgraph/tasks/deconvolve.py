@@ -39,8 +39,8 @@ def deconvolve(spots: AnnData, reference: AnnData, key: str, *, method: Deconvol
     Returns
     -------
     AnnData
-        A copy of the spots with shares (M, K) float64 in ``obsm["stgraph_proportions"]``, and
-        the types in ``uns["stgraph_proportions"]``.
+        A copy of the spots with shares (M, K) float64 in ``obsm["stgraph_predicted_proportions"]``, and
+        the types in ``uns["stgraph_predicted_proportions"]``.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def deconvolve(spots: AnnData, reference: AnnData, key: str, *, method: Deconvol
     >>> from stgraph.tasks.pseudo_spots import pseudo_spots
     >>> cells, others = stgraph.synthetic_tissue(n_cells=400, n_genes=60, n_slices=2)
     >>> told = deconvolve(pseudo_spots(cells, "cell_type"), others, "cell_type")
-    >>> told.obsm["stgraph_proportions"].shape[1] == len(told.uns["stgraph_proportions"])
+    >>> told.obsm["stgraph_predicted_proportions"].shape[1] == len(told.uns["stgraph_predicted_proportions"])
     True
     """
     types = label_target({"": reference}, key)

@@ -81,8 +81,8 @@ def evaluate(
     -------
     TaskResult
         A row for each slice and metric; copies of the slices with predictions in
-        ``obs["stgraph_TARGET"]`` and ``obs["stgraph_TARGET_confidence"]``, or
-        ``obsm["stgraph_TARGET"]``, missing where a cell was not judged.
+        ``obs["stgraph_predicted_TARGET"]`` and ``obs["stgraph_predicted_TARGET_confidence"]``, or
+        ``obsm["stgraph_predicted_TARGET"]``, missing where a cell was not judged.
 
     Raises
     ------

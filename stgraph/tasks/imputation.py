@@ -26,7 +26,7 @@ from stgraph.tasks.shifts import Shift
 from stgraph.tasks.target import Target
 
 GENES = "genes"
-"""Name of the target: predictions are in ``obsm["stgraph_genes"]``, and their genes in ``uns["stgraph_genes"]``."""
+"""Name of the target: predictions are in ``obsm["stgraph_predicted_genes"]``, and their genes in ``uns["stgraph_predicted_genes"]``."""
 
 MIN_SEEN = 10
 """Fewest genes that are left to see."""
@@ -190,7 +190,7 @@ class Imputation:
         ImputationResult
             For each slice ``gene_pearson`` and ``gene_spearman``, means over genes of
             correlations over cells, and their medians; the scores of each gene in ``by_gene``;
-            predictions in ``obsm["stgraph_genes"]``.
+            predictions in ``obsm["stgraph_predicted_genes"]``.
 
         Raises
         ------

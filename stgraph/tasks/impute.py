@@ -99,14 +99,16 @@ def impute(
     # The head is chosen with cells it did not learn from, and then learns from all.
     first = split.folds(seen, random_state=random_state)[0]
     blind = {name: unlabelled(part) for name, part in seen.items()}
-    chosen = probe.learn(blind, target, first.shown()).chosen
+    learnt = probe.learn(blind, target, first.shown())
     everything = {name: np.ones(part.n_obs, dtype=bool) for name, part in blind.items()}
-    final = Probe(probe.encoder, [chosen]).learn(blind, target, Fold("all", tuple(blind), everything, {}, {}))
+    final = Probe(probe.encoder, [learnt.chosen], learnt.read).learn(
+        blind, target, Fold("all", tuple(blind), everything, {}, {})
+    )
     out = adata.copy()
-    slot = _keys.PREDICTION.format(target=IMPUTED)
+    slot = _keys.IMPUTED
     told = final.predict(unlabelled(_panel(adata, shared))).astype(np.float32)
     out.obsm[slot] = pd.DataFrame(told, index=out.obs_names, columns=wanted)
-    out.uns[slot] = _accuracy(judged.adatas, slot, target)
+    out.uns[slot] = _accuracy(judged.adatas, _keys.PREDICTION.format(target=IMPUTED), target)
     return out
 
 

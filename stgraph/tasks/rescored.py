@@ -56,7 +56,7 @@ def rescored(
     Parameters
     ----------
     result
-        With predictions in ``obsm["stgraph_TARGET"]``, NaN where not judged.
+        With predictions in ``obsm["stgraph_predicted_TARGET"]``, NaN where not judged.
     target
         Its name.
     truth

@@ -27,10 +27,10 @@ from stgraph.tasks.shifts import Shift
 from stgraph.tasks.target import label_target
 from stgraph.tasks.unlabelled import unlabelled
 
-ENTROPY = "stgraph_{target}_entropy"
+ENTROPY = "stgraph_predicted_{target}_entropy"
 """``obs``, (N,) float32: entropy of the probabilities of the classes, 0 for certain, 1 for even."""
 
-NOVELTY = "stgraph_{target}_novelty"
+NOVELTY = "stgraph_predicted_{target}_novelty"
 """``obs``, (N,) float32: share of the reference cells that lie less far from their like than the cell does."""
 
 _NEAREST = 15
@@ -75,8 +75,8 @@ def transfer_labels(
     Returns
     -------
     AnnData
-        A copy of the query with ``obs["stgraph_KEY"]``, ``"stgraph_KEY_confidence"``,
-        ``"stgraph_KEY_entropy"`` and ``"stgraph_KEY_novelty"``.
+        A copy of the query with ``obs["stgraph_predicted_KEY"]``, ``"stgraph_predicted_KEY_confidence"``,
+        ``"stgraph_predicted_KEY_entropy"`` and ``"stgraph_predicted_KEY_novelty"``.
 
     Raises
     ------
@@ -88,8 +88,8 @@ def transfer_labels(
     >>> import stgraph
     >>> from stgraph.tasks.transfer import transfer_labels
     >>> reference, query = stgraph.synthetic_tissue(n_cells=200, n_genes=60, n_slices=2)
-    >>> list(transfer_labels(reference, query, key="cell_type").obs.columns)[3:]
-    ['stgraph_cell_type', 'stgraph_cell_type_confidence', 'stgraph_cell_type_entropy', 'stgraph_cell_type_novelty']
+    >>> list(transfer_labels(reference, query, key="cell_type").obs.columns)[4:6]
+    ['stgraph_predicted_cell_type_confidence', 'stgraph_predicted_cell_type_entropy']
     """
     sections = [reference] if isinstance(reference, AnnData) else list(reference)
     slices = {str(number): adata for number, adata in enumerate(sections)}

@@ -27,7 +27,7 @@ def test_regions_and_types_are_learnt(study):
         assert set(result.table["task"]) == {"mine"}
         assert set(result.table["target"]) == {key}
         for name, adata in result.adatas.items():
-            right = (adata.obs[f"stgraph_{key}"].astype(str) == adata.obs[key].astype(str)).mean()
+            right = (adata.obs[f"stgraph_predicted_{key}"].astype(str) == adata.obs[key].astype(str)).mean()
             assert right == pytest.approx(scores[name, "accuracy"])
 
 

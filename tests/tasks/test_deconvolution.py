@@ -67,7 +67,7 @@ def test_a_perfect_description_scores_best_and_a_shuffled_one_chance(study):
 def test_scores_are_those_of_the_written_shares(study):
     result = Deconvolution(layout=LAYOUT).run(study, SignaturePoisson(), split=ACROSS)
     for name, spots in result.adatas.items():
-        scores = proportion_scores(spots.obsm["proportions"], spots.obsm["stgraph_proportions"])
+        scores = proportion_scores(spots.obsm["proportions"], spots.obsm["stgraph_predicted_proportions"])
         for metric, score in scores.items():
             assert value(result, metric)[name] == pytest.approx(score, abs=1e-5)
     assert (result.table["low"] <= result.table["value"]).all()
@@ -125,7 +125,9 @@ def test_counts_of_judged_cells_teach_nothing(study):
     # Multiplying all counts of a spot does not change its shares, nor does a factor on all signatures.
     for name in "ab":
         np.testing.assert_allclose(
-            after.adatas[name].obsm["stgraph_proportions"], before.adatas[name].obsm["stgraph_proportions"], atol=2e-3
+            after.adatas[name].obsm["stgraph_predicted_proportions"],
+            before.adatas[name].obsm["stgraph_predicted_proportions"],
+            atol=2e-3,
         )
 
 
@@ -147,10 +149,10 @@ def test_deconvolve_takes_cells_of_another_slice_and_other_genes(study):
     reference = study["b"][:, ::-1][:, :70].copy()
     before = spots.copy()
     told = deconvolve(spots, reference, "cell_type", method=SignaturePoisson())
-    scores = proportion_scores(spots.obsm["proportions"], told.obsm["stgraph_proportions"])
+    scores = proportion_scores(spots.obsm["proportions"], told.obsm["stgraph_predicted_proportions"])
     assert scores["pearson"] > 0.5
-    assert told.uns["stgraph_proportions"] == sorted(reference.obs["cell_type"].unique())
-    assert "stgraph_proportions" not in before.obsm
+    assert told.uns["stgraph_predicted_proportions"] == sorted(reference.obs["cell_type"].unique())
+    assert "stgraph_predicted_proportions" not in before.obsm
     with pytest.raises(InputError, match="has 0 classes"):
         deconvolve(spots, reference, "nothing")
     reference.var_names = [f"{gene}{'' if i < 5 else '-other'}" for i, gene in enumerate(reference.var_names)]

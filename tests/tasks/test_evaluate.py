@@ -85,7 +85,7 @@ def test_values_are_judged_too(study):
     scores = result.table.groupby("metric")["value"].min()
     assert scores["r2"] == pytest.approx(1, abs=1e-6)
     assert scores["pearson"] == pytest.approx(1, abs=1e-6)
-    said = result.adatas["a"].obsm["stgraph_place"]
+    said = result.adatas["a"].obsm["stgraph_predicted_place"]
     judged = ~np.isnan(said).any(axis=1)
     assert judged.sum() == 48
     assert np.allclose(said[judged], study["a"].obsm["spatial"][judged], atol=1e-2)
@@ -109,7 +109,7 @@ def test_labels_of_judged_cells_change_no_prediction(study, split):
         # With one slice judged at a time: in the others its labels are learnt from.
         folds = [f for f in split.folds(slices) if name in f.test]
         result = evaluate("t", of, slices, model, _Fixed(folds), n_draws=2)
-        column = result.adatas[name].obs[["stgraph_domain", "stgraph_domain_confidence"]]
+        column = result.adatas[name].obs[["stgraph_predicted_domain", "stgraph_predicted_domain_confidence"]]
         return column, result.notes, folds
 
     rng = np.random.default_rng(0)
@@ -218,22 +218,22 @@ def test_what_the_user_gave_stays_as_it_is(study):
     assert "LogisticRegression(C=10.0), the only head" in result.notes[0]
     for name, adata in study.items():
         assert list(adata.obs) == list(before[name].obs)
-        assert "stgraph_domain" in result.adatas[name].obs
+        assert "stgraph_predicted_domain" in result.adatas[name].obs
 
 
 def test_cells_are_pooled_over_folds_and_those_not_judged_are_missing(study):
     model, target = told(study), label_target(study, "quarter")
     blocks = evaluate("t", target, study, model, SpatialBlocks(6, 3, 0.0), heads=HEADS, n_draws=2)
     assert set(blocks.table["n_cells"]) == {240}
-    assert blocks.adatas["a"].obs["stgraph_quarter"].notna().all()
+    assert blocks.adatas["a"].obs["stgraph_predicted_quarter"].notna().all()
     drawn = evaluate("t", target, study, model, RandomCells(), heads=HEADS, n_draws=2)
     assert set(drawn.table["n_cells"]) == {48}
     out = drawn.adatas["a"].obs
-    assert (out["stgraph_quarter"].isna() == out["stgraph_quarter_confidence"].isna()).all()
-    judged = out["stgraph_quarter"].notna()
+    assert (out["stgraph_predicted_quarter"].isna() == out["stgraph_predicted_quarter_confidence"].isna()).all()
+    judged = out["stgraph_predicted_quarter"].notna()
     assert judged.sum() == 48
-    assert (out.loc[judged, "stgraph_quarter"].astype(str) == out.loc[judged, "quarter"].astype(str)).all()
-    assert list(out["stgraph_quarter"].cat.categories) == ["p", "q", "r", "s"]
+    assert (out.loc[judged, "stgraph_predicted_quarter"].astype(str) == out.loc[judged, "quarter"].astype(str)).all()
+    assert list(out["stgraph_predicted_quarter"].cat.categories) == ["p", "q", "r", "s"]
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ def test_a_shift_keeps_cells_and_truth_together(study):
         for name, adata in study.items():
             # One crop for all folds.
             left = set(shift(adata, random_state=0).obs_names)
-            judged = result.adatas[name].obs["stgraph_quarter"].notna()
+            judged = result.adatas[name].obs["stgraph_predicted_quarter"].notna()
             assert set(adata.obs_names[judged]) == left
             assert (result.table.loc[result.table["slice"] == name, "n_cells"] == len(left)).all()
 
@@ -326,7 +326,7 @@ def test_a_class_without_a_training_cell_is_said(study):
     slices = {"a": adata}
     result = evaluate("t", label_target(slices, "label"), slices, LogPCA(n_components=4), GivenSplit("split"))
     assert result.notes[-1] == "fold 'given': no cell to learn z from, though some are judged"
-    assert not (result.adatas["a"].obs["stgraph_label"] == "z").any()
+    assert not (result.adatas["a"].obs["stgraph_predicted_label"] == "z").any()
 
 
 def test_intervals_are_those_of_the_blocks(study):
@@ -334,7 +334,7 @@ def test_intervals_are_those_of_the_blocks(study):
     result = evaluate("t", target, study, LogPCA(n_components=6), LeaveOneSliceOut(), n_draws=20, random_state=3)
     out = result.adatas["a"].obs
     # The predicted class is all that accuracy asks for.
-    said = np.eye(len(target.names))[out["stgraph_domain"].cat.codes]
+    said = np.eye(len(target.names))[out["stgraph_predicted_domain"].cat.codes]
     blocks = spatial_blocks(study["a"].obsm["spatial"], n_blocks=BLOCKS)
     for metric in ("accuracy", "macro_f1", "mcc"):
         row = result.table.set_index(["slice", "metric"]).loc[("a", metric)]

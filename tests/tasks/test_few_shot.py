@@ -124,8 +124,8 @@ def test_numbers_of_cells_are_checked(wrong):
 def test_predictions_are_those_of_most_cells(study):
     task = FewShot("quarter", n_cells=(20, 1), n_repeats=1, n_draws=2)
     out = task.run(study, Quarters(), split=RandomCells()).adatas["a"].obs
-    judged = out["stgraph_quarter"].notna()
+    judged = out["stgraph_predicted_quarter"].notna()
     assert judged.sum() == 40
-    assert (out.loc[judged, "stgraph_quarter"].astype(str) == out.loc[judged, "quarter"]).all()
+    assert (out.loc[judged, "stgraph_predicted_quarter"].astype(str) == out.loc[judged, "quarter"]).all()
     assert isinstance(out, pd.DataFrame)
     assert label_target(study, "quarter").names == ("0", "1", "2", "3")

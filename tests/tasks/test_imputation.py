@@ -59,7 +59,7 @@ def test_held_out_counts_of_judged_cells_change_no_prediction(study):
     counts[:, :6] = np.random.default_rng(0).poisson(80, (changed.n_obs, 6))
     changed.X = sp.csr_matrix(counts)
     after = task.run({"a": changed, "b": study["b"]}, ENCODER, split=split)
-    said = [result.adatas["a"].obsm["stgraph_genes"] for result in (before, after)]
+    said = [result.adatas["a"].obsm["stgraph_predicted_genes"] for result in (before, after)]
     np.testing.assert_array_equal(*said)
     # The truth did change, so the test would see a leak.
     assert not np.allclose(before.by_gene["rmse"][:6], after.by_gene["rmse"][:6])
@@ -111,9 +111,9 @@ def test_every_round_and_gene_is_scored(study):
     result = Imputation(max_genes=5).run(study, ENCODER, split=BLOCKS)
     assert len(result.by_gene) == 2 * 2 * 5
     assert result.by_gene["round"].nunique() == 2
-    said = result.adatas["b"].obsm["stgraph_genes"]
+    said = result.adatas["b"].obsm["stgraph_predicted_genes"]
     assert said.shape == (320, 10)
-    assert result.adatas["b"].uns["stgraph_genes"] == result.by_gene["gene"][:10].tolist()
+    assert result.adatas["b"].uns["stgraph_predicted_genes"] == result.by_gene["gene"][:10].tolist()
     table = result.table.set_index(["slice", "metric"])
     of_b = result.by_gene[result.by_gene["slice"] == "b"]
     assert table.loc[("b", "gene_spearman_median"), "value"] == pytest.approx(of_b["spearman"].median())

@@ -39,14 +39,17 @@ def test_planted_types_are_carried_over_and_a_missing_one_is_novel(sections, hea
     out = transfer_labels(without, query, key="cell_type", encoder=Planted(sections), head=head)
     lacking = (query.obs["cell_type"] == frequent).to_numpy()
     known = query.obs["cell_type"].isin(set(without[0].obs["cell_type"]) & set(without[1].obs["cell_type"])).to_numpy()
-    said = out.obs["stgraph_cell_type"].astype(str).to_numpy()
+    said = out.obs["stgraph_predicted_cell_type"].astype(str).to_numpy()
     assert (said[known] == query.obs["cell_type"].astype(str).to_numpy()[known]).mean() > 0.97
-    novelty = out.obs["stgraph_cell_type_novelty"].to_numpy()
+    novelty = out.obs["stgraph_predicted_cell_type_novelty"].to_numpy()
     assert np.median(novelty[lacking]) > 0.95
     # Cells like those of the reference are spread evenly.
     assert np.mean(novelty[known]) == pytest.approx(0.5, abs=0.12)
     assert ((novelty >= 0) & (novelty <= 1)).all()
-    entropy, confidence = out.obs["stgraph_cell_type_entropy"], out.obs["stgraph_cell_type_confidence"]
+    entropy, confidence = (
+        out.obs["stgraph_predicted_cell_type_entropy"],
+        out.obs["stgraph_predicted_cell_type_confidence"],
+    )
     assert ((entropy >= 0) & (entropy <= 1)).all()
     assert np.median(entropy[known]) < 0.05
     assert np.median(confidence[known]) > 0.95
@@ -60,10 +63,14 @@ def test_labels_of_the_query_are_not_looked_at(sections):
     wrong.obs["cell_type"] = np.random.default_rng(0).permutation(query.obs["cell_type"])
     outs = [transfer_labels(reference, adata, key="cell_type") for adata in (query, bare, wrong)]
     for out in outs[1:]:
-        for column in ("stgraph_cell_type", "stgraph_cell_type_entropy", "stgraph_cell_type_novelty"):
+        for column in (
+            "stgraph_predicted_cell_type",
+            "stgraph_predicted_cell_type_entropy",
+            "stgraph_predicted_cell_type_novelty",
+        ):
             assert (out.obs[column] == outs[0].obs[column]).all()
-    assert "stgraph_cell_type" not in query.obs
-    right = (outs[0].obs["stgraph_cell_type"].astype(str) == query.obs["cell_type"].astype(str)).mean()
+    assert "stgraph_predicted_cell_type" not in query.obs
+    right = (outs[0].obs["stgraph_predicted_cell_type"].astype(str) == query.obs["cell_type"].astype(str)).mean()
     assert right > 0.4
 
 
@@ -75,7 +82,7 @@ def test_unlabelled_cells_of_the_reference_teach_nothing(sections):
     encoder = LogPCA(n_components=5)
     out = transfer_labels(reference, query, key="cell_type", encoder=encoder)
     assert not encoder.genes
-    assert set(out.obs["stgraph_cell_type"]) <= set(labels[keep])
+    assert set(out.obs["stgraph_predicted_cell_type"]) <= set(labels[keep])
 
 
 def test_what_cannot_be_transferred_is_said(sections):
