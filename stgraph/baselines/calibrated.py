@@ -127,7 +127,8 @@ class Calibrated:
                 full.append(self.encoder.transform(adata))
         x, y = (np.concatenate(each).astype(np.float64) for each in (shallow, full))
         views = views_of(self.encoder)
-        parts = [columns for name, columns in views.items() if name != WHOLE] or list(views.values())
+        # The smallest ones, which the others are made of.
+        parts = [columns for name, columns in views.items() if not _is_made_of_others(name, views)]
         return [_Map.learnt(columns, x[:, columns], y[:, columns], self.alpha) for columns in parts]
 
 
@@ -147,6 +148,12 @@ class _Map:
         gram = a.T @ a
         ridge = alpha * max(float(np.trace(gram)) / len(gram), 1e-12)
         return cls(columns, shallow, full, np.linalg.solve(gram + ridge * np.eye(len(gram)), a.T @ (y - full)))
+
+
+def _is_made_of_others(name: str, views: Mapping[str, slice]) -> bool:
+    if name == WHOLE:
+        return len(views) > 1
+    return any(other.startswith(f"{name}.") for other in views)
 
 
 def _depth(adata: AnnData, genes: list[str]) -> NDArray[np.float64]:

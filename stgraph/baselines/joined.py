@@ -9,7 +9,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from stgraph._config import instantiate
-from stgraph.baselines.advice import WHOLE
+from stgraph.baselines.advice import WHOLE, views_of
 from stgraph.baselines.base import SliceEncoder
 from stgraph.errors import InputError
 
@@ -79,12 +79,17 @@ class Joined:
         return np.concatenate(blocks, axis=1).astype(np.float32)
 
     def views(self) -> dict[str, slice]:
-        """Columns of the whole, and of each encoder."""
+        """Columns of the whole, of each encoder, and of the views an encoder has itself (``own.log``)."""
         if not self._centres:
             raise InputError("Joined was not fitted: call fit(slices) first.")
         ends = np.cumsum([0, *(len(centre) for centre in self._centres)]).tolist()
-        parts = {name: slice(ends[i], ends[i + 1]) for i, name in enumerate(self.encoders)}
-        return {WHOLE: slice(0, ends[-1]), **parts}
+        views = {WHOLE: slice(0, ends[-1])}
+        for first, last, (name, encoder) in zip(ends[:-1], ends[1:], self.encoders.items(), strict=True):
+            views[name] = slice(first, last)
+            for inner, columns in views_of(encoder).items():  # type: ignore[arg-type]
+                if inner != WHOLE:
+                    views[f"{name}.{inner}"] = slice(first + columns.start, first + columns.stop)
+        return views
 
     def _parts(self) -> list[SliceEncoder]:
         return list(self.encoders.values())  # type: ignore[arg-type]

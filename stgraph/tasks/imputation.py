@@ -26,7 +26,7 @@ from stgraph.tasks.shifts import Shift
 from stgraph.tasks.target import Target
 
 GENES = "genes"
-"""Name of the target: predictions are in ``obsm["stgraph_predicted_genes"]``, and their genes in ``uns["stgraph_predicted_genes"]``."""
+"""Name of the target: predictions are in ``obsm["stgraph_predicted_genes"]``, and their genes in ``uns`` likewise."""
 
 MIN_SEEN = 10
 """Fewest genes that are left to see."""

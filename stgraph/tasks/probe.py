@@ -160,34 +160,44 @@ class Probe:
         validation: tuple[NDArray[np.float32], NDArray[Any]],
         blocks: NDArray[np.int64],
     ) -> "_Viewed":
-        """The first head that is not clearly worse than the best; those that so few cells cannot train stand aside."""
+        """The best view, each read by the first head that is not clearly worse than its best.
+
+        Heads are in an order, the one to be preferred first; views are not: they are of different kinds. Heads that so
+        few cells cannot train stand aside.
+        """
         assert self._target is not None
-        said: list[tuple[_Viewed, NDArray[np.float64]]] = []
+        said: dict[str, list[tuple[_Viewed, NDArray[np.float64], float]]] = {}
+        y, drawn = validation[1], _draws(blocks)
         refusal: InputError | None = None
         for head in heads:
             try:
-                said.append((head, self._say(self._fitted(head, *train), validation[0])))
+                values = self._say(self._fitted(head, *train), validation[0])
             except InputError as error:
                 refusal = error
+            else:
+                said.setdefault(head.view, []).append((head, values, self._score(y, values)))
         if not said:
             assert refusal is not None
             raise refusal
-        y, drawn = validation[1], _draws(blocks)
-        scores = [self._score(y, values) for _, values in said]
-        best = int(np.argmax(scores))
 
-        def is_near(number: int) -> bool:
-            of_best, own = said[best][1], said[number][1]
-            lost = [self._score(y[rows], of_best[rows]) - self._score(y[rows], own[rows]) for rows in drawn]
-            return bool(scores[best] - scores[number] <= np.std(lost))
+        def preferred(tried: list[tuple[_Viewed, NDArray[np.float64], float]]) -> tuple[_Viewed, float, float]:
+            _, of_best, highest = max(tried, key=lambda entry: entry[2])
+            for head, own, score in tried:
+                lost = [self._score(y[rows], of_best[rows]) - self._score(y[rows], own[rows]) for rows in drawn]
+                if highest - score <= np.std(lost):
+                    return head, score, highest
+            raise AssertionError("the best head is as good as itself")
 
-        first = next(number for number in range(len(said)) if is_near(number))
+        found = [preferred(tried) for tried in said.values()]
+        head, score, highest = max(found, key=lambda entry: entry[1])
         measure = "macro F1" if self._target.kind == "classes" else "explained variance"
         self.why = (
-            f"{measure} {scores[first]:.3f} on the validation cells, "
-            f"the first of {len(said)} heads within a standard error of the best ({scores[best]:.3f})"
+            f"{measure} {score:.3f} on the validation cells, the first of {len(said[head.view])} heads within a "
+            f"standard error of the best ({highest:.3f})"
         )
-        return said[first][0]
+        if len(said) > 1:
+            self.why += f", on the best of {len(said)} views"
+        return head
 
     def _scale_by(self, described: Sequence[NDArray[np.float32]]) -> None:
         x = np.concatenate(described).astype(np.float64)

@@ -63,3 +63,15 @@ def test_bad_arguments(arguments, message):
 def test_not_fitted(slices):
     with pytest.raises(InputError, match="not fitted"):
         Joined(PARTS, unguided="own").transform(slices[0])
+
+
+def test_views_of_what_is_joined_already(slices):
+    own = Joined({"few": GenePCA(n_components=3), "more": GenePCA(n_components=5)}, unguided="few")
+    joined = Joined({"around": PARTS["around"], "own": own}, unguided="around").fit(slices)
+    assert joined.views() == {
+        "whole": slice(0, 12),
+        "around": slice(0, 4),
+        "own": slice(4, 12),
+        "own.few": slice(4, 7),
+        "own.more": slice(7, 12),
+    }
