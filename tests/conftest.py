@@ -9,9 +9,14 @@ from pathlib import Path
 os.environ.setdefault("NUMBA_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)))
 
 import pytest
+from hypothesis import settings
 
 import stgraph
 from stgraph.training.loop import Trainer
+
+# How long an example takes is the business of the machine; timed assertions do not belong in tests.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 REPOSITORY = Path(__file__).parent.parent
 DATA = Path(os.environ.get("STGRAPH_DATA", REPOSITORY.parent / "shared" / "data"))
