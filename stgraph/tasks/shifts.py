@@ -135,7 +135,47 @@ class HalfSlice:
 
 
 @dataclass(frozen=True)
-class SharedGenes:
+class _FewerGenes:
+    """A random choice of the genes, by their names, so that all slices of a study keep the same."""
+
+    n_genes: int = 300
+
+    def __post_init__(self) -> None:
+        check_whole(self, "n_genes")
+
+    def __call__(self, adata: AnnData, *, random_state: int = 0) -> AnnData:
+        """A copy with fewer genes, in their order.
+
+        Parameters
+        ----------
+        adata
+            Any slice.
+        random_state
+            Seed of the choice.
+
+        Returns
+        -------
+        AnnData
+            The same cells.
+
+        Raises
+        ------
+        InputError
+            If the slice has no more genes than that, so that nothing would be shifted.
+        """
+        if adata.n_vars <= self.n_genes:
+            raise InputError(
+                f"The slice has {adata.n_vars} genes, so none would be taken away to leave {self.n_genes}: give "
+                f"{type(self).__name__} a smaller n_genes."
+            )
+        salt = str(random_state).encode()[:16]
+        draws = [hashlib.blake2b(str(gene).encode(), digest_size=8, salt=salt).digest() for gene in adata.var_names]
+        kept = np.argsort(np.array(draws), kind="stable")[: self.n_genes]
+        return adata[:, np.sort(kept)].copy()
+
+
+@dataclass(frozen=True)
+class SharedGenes(_FewerGenes):
     """A smaller panel: a random choice of the genes, and nothing else.
 
     Genes are chosen by their names, so that all slices of a study keep the same.
@@ -153,11 +193,6 @@ class SharedGenes:
     20
     """
 
-    n_genes: int = 300
-
-    def __post_init__(self) -> None:
-        check_whole(self, "n_genes")
-
     @property
     def name(self) -> str:
         """Name in tables."""
@@ -168,31 +203,9 @@ class SharedGenes:
         """True: who has two panels knows which genes they share, and learns on these."""
         return True
 
-    def __call__(self, adata: AnnData, *, random_state: int = 0) -> AnnData:
-        """A copy with fewer genes, in their order.
-
-        Parameters
-        ----------
-        adata
-            Any slice.
-        random_state
-            Seed of the choice.
-
-        Returns
-        -------
-        AnnData
-            The same cells.
-
-        Raises
-        ------
-        InputError
-            If the slice has no more genes than that, so that nothing would be shifted.
-        """
-        return _keep_genes(self, adata, self.n_genes, random_state)
-
 
 @dataclass(frozen=True)
-class MissingGenes:
+class MissingGenes(_FewerGenes):
     """A slice of a smaller panel for a model that was made before: it lacks most of the genes the model reads.
 
     The choice is that of `SharedGenes`, which tells those who learn of it beforehand.
@@ -210,11 +223,6 @@ class MissingGenes:
     20
     """
 
-    n_genes: int = 300
-
-    def __post_init__(self) -> None:
-        check_whole(self, "n_genes")
-
     @property
     def name(self) -> str:
         """Name in tables."""
@@ -224,40 +232,6 @@ class MissingGenes:
     def everywhere(self) -> bool:
         """False: nobody knew."""
         return False
-
-    def __call__(self, adata: AnnData, *, random_state: int = 0) -> AnnData:
-        """A copy with fewer genes, in their order.
-
-        Parameters
-        ----------
-        adata
-            Any slice.
-        random_state
-            Seed of the choice.
-
-        Returns
-        -------
-        AnnData
-            The same cells.
-
-        Raises
-        ------
-        InputError
-            If the slice has no more genes than that, so that nothing would be shifted.
-        """
-        return _keep_genes(self, adata, self.n_genes, random_state)
-
-
-def _keep_genes(shift: Shift, adata: AnnData, n_genes: int, random_state: int) -> AnnData:
-    if adata.n_vars <= n_genes:
-        raise InputError(
-            f"The slice has {adata.n_vars} genes, so none would be taken away to leave {n_genes}: give "
-            f"{type(shift).__name__} a smaller n_genes."
-        )
-    salt = str(random_state).encode()
-    draws = [hashlib.blake2b(str(gene).encode(), digest_size=8, salt=salt[:16]).digest() for gene in adata.var_names]
-    kept = np.argsort(np.array(draws), kind="stable")[:n_genes]
-    return adata[:, np.sort(kept)].copy()
 
 
 def robustness() -> list[Shift]:
