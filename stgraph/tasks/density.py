@@ -157,7 +157,7 @@ class CellDensity:
         -------
         TaskResult
             Mean absolute error in cells, correlations and R2 of each slice.
-            ``obsm["stgraph_density_within_25um"]`` (N, 1) has the predictions.
+            ``obsm["stgraph_predicted_density_within_25um"]`` (N, 1) has the predictions.
 
         Raises
         ------

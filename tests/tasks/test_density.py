@@ -102,7 +102,7 @@ def test_a_description_that_holds_the_answer_is_right_and_a_shuffled_one_is_not(
     right = task.run(study, planted(study, answer), split=LeaveOneSliceOut())
     assert (value(right, "r2") > 0.99).all()
     assert (value(right, "mae") < 0.05 * np.nanmean(target.of["a"])).all()
-    assert right.adatas["a"].obsm[f"stgraph_{target.name}"].shape == target.of["a"].shape
+    assert right.adatas["a"].obsm[f"stgraph_predicted_{target.name}"].shape == target.of["a"].shape
     assert set(right.table["task"]) == {task.name}
     shuffled = {name: rng.permutation(values) for name, values in answer.items()}
     wrong = task.run(study, planted(study, shuffled), split=LeaveOneSliceOut())
