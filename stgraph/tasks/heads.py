@@ -131,7 +131,9 @@ def mlp_classifiers(*, random_state: int = 0) -> Sequence[BaseEstimator]:
 
 
 def regressors() -> Sequence[BaseEstimator]:
-    """Linear heads for values: ridge regression of four strengths.
+    """Linear heads for values: ridge regression of four strengths, the strongest first.
+
+    So a probe takes the simplest that is not clearly worse than the best.
 
     Returns
     -------
@@ -142,9 +144,9 @@ def regressors() -> Sequence[BaseEstimator]:
     --------
     >>> from stgraph.tasks.heads import regressors
     >>> [head.alpha for head in regressors()]
-    [1.0, 10.0, 100.0, 1000.0]
+    [1000.0, 100.0, 10.0, 1.0]
     """
-    return [Ridge(alpha=alpha) for alpha in (1.0, 10.0, 100.0, 1000.0)]
+    return [Ridge(alpha=alpha) for alpha in (1000.0, 100.0, 10.0, 1.0)]
 
 
 def mlp_regressors(*, random_state: int = 0) -> Sequence[BaseEstimator]:

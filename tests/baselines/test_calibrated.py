@@ -78,3 +78,18 @@ def test_bad_arguments(slices):
         Calibrated(GenePCA(), alpha=0.0)
     with pytest.raises(InputError, match="not fitted"):
         Calibrated(GenePCA()).transform(slices[0])
+
+
+def test_views_within_views_keep_apart(slices):
+    """A map reads the smallest views only, so what is joined within does not change it."""
+    own = {"few": GenePCA(n_components=3), "more": NeighborMean(GenePCA(n_components=5), 20)}
+    around = NeighborMean(GenePCA(n_components=4), 40)
+    nested = Joined({"around": around, "own": Joined(own, unguided="few")}, unguided="around")
+    shallow = thin_counts(slices[1], 0.3, 1)
+    x = Calibrated(nested).fit(slices[:1])
+    y = Calibrated(Joined(own, unguided="few")).fit(slices[:1])
+    told, alone = x.transform(shallow), y.transform(shallow)
+    # Joined scales each block as a whole, so the two agree but for one factor.
+    inner, whole = told[:, x.views()["own.more"]], alone[:, y.views()["more"]]
+    np.testing.assert_allclose(inner / inner.std(), whole / whole.std(), atol=1e-3)
+    assert not np.allclose(told, nested.transform(shallow), atol=1e-2)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import stgraph
+from stgraph.baselines import Joined
 from stgraph.benchmark import kept
 from stgraph.benchmark.kept import Kept
 from stgraph.preprocess.encoder import LogPCA
@@ -62,3 +63,18 @@ def test_memory_is_bounded(slices, tmp_path, monkeypatch):
     for adata in slices:
         encoder.transform(adata)
     assert len(encoder._held) == 1
+
+
+def test_views_outlive_the_process_too(slices, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "SLOW", -1.0)
+
+    def make():
+        return Joined({"own": LogPCA(n_components=3), "more": LogPCA(n_components=5)}, unguided="more")
+
+    first = Kept(make, "joined", tmp_path).fit(slices)
+    assert first.views() == {"whole": slice(None)}  # nothing was described yet
+    first.transform(slices[0])
+    again = Kept(make, "joined", tmp_path).fit(slices)
+    again.transform(slices[0])
+    assert again.views() == first.views() == {"whole": slice(0, 8), "own": slice(0, 3), "more": slice(3, 8)}
+    assert again.unguided == "more"

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import yaml
 
+import stgraph
 from stgraph._config import config_dir, instantiate, to_config
 from stgraph.errors import InputError, StgraphWarning
 from stgraph.metrics.clustering import clustering_scores
@@ -192,3 +193,30 @@ def test_arguments(arguments, message):
 def test_the_file_and_the_constructor_say_the_same():
     config = yaml.safe_load((config_dir() / "task" / "clustering.yaml").read_text())
     assert to_config(instantiate(config)) == to_config(Clustering())
+
+
+MIDDLE = 190.0
+
+
+def test_the_unguided_view_is_clustered():
+    """Where no label can choose, an encoder says which of its columns to take."""
+    slices = {"a": stgraph.synthetic_tissue(n_cells=200, n_genes=60)[0]}
+    side = (slices["a"].obsm["spatial"][:, 0] > MIDDLE).astype(int)
+    slices["a"].obs["side"] = np.where(side, "right", "left")
+
+    class Sided:
+        unguided = "signal"
+
+        def fit(self, slices):
+            return self
+
+        def transform(self, adata):
+            noise = 100 * np.random.default_rng(0).normal(size=(adata.n_obs, 3))
+            signal = (adata.obsm["spatial"][:, :1] > MIDDLE) * 1.0
+            return np.concatenate([noise, signal], axis=1).astype(np.float32)
+
+        def views(self):
+            return {"whole": slice(0, 4), "signal": slice(3, 4)}
+
+    table = Clustering("side", clusterers=[KMeansClusters(n_init=2)], n_restarts=1).run(slices, Sided()).table
+    assert table.set_index("metric")["value"]["ari"] == 1
