@@ -10,6 +10,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from contextlib import contextmanager
 from typing import TypeVar
 
+import numba
 from threadpoolctl import threadpool_limits
 
 from stgraph.errors import InputError
@@ -121,6 +122,7 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threadpool_limits(1)
+    numba.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

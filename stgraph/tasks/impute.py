@@ -101,9 +101,7 @@ def impute(
     blind = {name: unlabelled(part) for name, part in seen.items()}
     learnt = probe.learn(blind, target, first.shown())
     everything = {name: np.ones(part.n_obs, dtype=bool) for name, part in blind.items()}
-    final = Probe(probe.encoder, [learnt.chosen], learnt.read).learn(
-        blind, target, Fold("all", tuple(blind), everything, {}, {})
-    )
+    final = learnt.relearn(blind, target, Fold("all", tuple(blind), everything, {}, {}))
     out = adata.copy()
     slot = _keys.IMPUTED
     told = final.predict(unlabelled(_panel(adata, shared))).astype(np.float32)

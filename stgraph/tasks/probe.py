@@ -21,6 +21,7 @@ from stgraph.metrics.intervals import spatial_blocks
 from stgraph.tasks.folds import Fold, Masks
 from stgraph.tasks.heads import classifiers, regressors
 from stgraph.tasks.target import Target
+from stgraph.tasks.view_mixing import best_power, shares, sharpened
 
 _N_BLOCKS, _DRAWS = 10, 50
 
@@ -46,15 +47,17 @@ class Probe:
     heads
         Estimators of scikit-learn to choose from, in that order; None for `stgraph.tasks.heads`.
     view
-        View of the description to read (`stgraph.baselines.advice.HasViews`); None to choose
-        that too. Most descriptions have one only.
+        View of the description to read (`stgraph.baselines.advice.HasViews`); None to weigh
+        all that there are. Most descriptions have one only.
 
     Attributes
     ----------
     chosen
-        The head that won, once `learn` was called.
+        The head of the view that counts most, once `learn` was called.
     read
-        The view it reads.
+        That view.
+    shares
+        How much each view counts that does, by name.
     why
         One sentence on that.
 
@@ -77,8 +80,9 @@ class Probe:
     view: str | None = None
     chosen: Any = field(default=None, init=False, repr=False)
     read: str = field(default=WHOLE, init=False, repr=False)
+    shares: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     why: str = field(default="", init=False, repr=False)
-    _viewed: "_Viewed | None" = field(default=None, init=False, repr=False)
+    _mixed: "tuple[_Viewed, ...]" = field(default=(), init=False, repr=False)
     _target: Target | None = field(default=None, init=False, repr=False)
     _centre: Any = field(default=None, init=False, repr=False)
     _spread: float = field(default=1.0, init=False, repr=False)
@@ -109,6 +113,50 @@ class Probe:
         InputError
             If no training cell has a truth, or no head can be trained on so few.
         """
+        described, copied, fold = self._described(slices, target, fold)
+        x, y = _rows(described, target, fold.train, copied)
+        heads = list(self.heads or (classifiers() if target.kind == "classes" else regressors()))
+        tried = [_Viewed(name, columns, head) for name, columns in self._views().items() for head in heads]
+        if not fold.validation:
+            self._take([self._fitted(tried[0], x, y)])
+            self.why = "the first head, for no cell is there to choose by"
+            return self
+        # Copies are to learn from; what is chosen is judged on cells as they are.
+        x_val, y_val = _rows(described, target, fold.validation)
+        best, self.why = [tried[0]], "the only head"
+        if len(tried) > 1:
+            best = self._best(tried, (x, y), (x_val, y_val), _blocks(slices, fold.validation))
+        if any(copied.values()):
+            x_val, y_val = _rows(described, target, fold.validation, copied)
+        x, y = np.concatenate([x, x_val]), np.concatenate([y, y_val])
+        self._take([self._fitted(viewed, x, y) for viewed in best])
+        return self
+
+    def relearn(self, slices: Mapping[str, AnnData], target: Target, fold: Fold) -> Self:
+        """Fit the description, and the heads that `learn` chose, anew on other training cells.
+
+        Parameters
+        ----------
+        slices, target, fold
+            As for `learn`; validation cells are not looked at, for nothing is chosen.
+
+        Returns
+        -------
+        Probe
+            Itself.
+        """
+        if not self._mixed:
+            raise InputError("The probe has chosen nothing yet: call learn(slices, target, fold) first.")
+        described, copied, fold = self._described(slices, target, fold)
+        x, y = _rows(described, target, fold.train, copied)
+        views = self._views()  # a new fit may have other widths
+        self._take([self._fitted(replace(each, columns=views[each.view]), x, y) for each in self._mixed])
+        return self
+
+    def _described(
+        self, slices: Mapping[str, AnnData], target: Target, fold: Fold
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, list[NDArray[np.float32]]], Fold]:
+        """Descriptions of slices and of their copies, and the fold of cells with a truth."""
         fold = fold.of(target)
         if not fold.train:
             raise InputError(f"No cell to learn '{target.name}' from in fold '{fold.name}' of {', '.join(slices)}.")
@@ -119,25 +167,12 @@ class Probe:
         }
         self._target = target
         self._scale_by([described[name] for name in fold.train])
-        x, y = _rows(described, target, fold.train, copied)
-        heads = list(self.heads or (classifiers() if target.kind == "classes" else regressors()))
-        tried = [_Viewed(name, columns, head) for name, columns in self._views().items() for head in heads]
-        if not fold.validation:
-            self._take(self._fitted(tried[0], x, y))
-            self.why = "the first head, for no cell is there to choose by"
-            return self
-        # Copies are to learn from; what is chosen is judged on cells as they are.
-        x_val, y_val = _rows(described, target, fold.validation)
-        best, self.why = tried[0], "the only head"
-        if len(tried) > 1:
-            best = self._best(tried, (x, y), (x_val, y_val), _blocks(slices, fold.validation))
-        if any(copied.values()):
-            x_val, y_val = _rows(described, target, fold.validation, copied)
-        self._take(self._fitted(best, np.concatenate([x, x_val]), np.concatenate([y, y_val])))
-        return self
+        return described, copied, fold
 
-    def _take(self, viewed: "_Viewed") -> None:
-        self.chosen, self.read, self._viewed = viewed.head, viewed.view, viewed
+    def _take(self, mixed: Sequence["_Viewed"]) -> None:
+        first = max(mixed, key=lambda each: each.share)
+        self.chosen, self.read, self._mixed = first.head, first.view, tuple(mixed)
+        self.shares = {each.view: each.share for each in mixed}
 
     def _views(self) -> dict[str, slice]:
         views = views_of(self.encoder)
@@ -149,9 +184,12 @@ class Probe:
 
     def predict(self, adata: AnnData) -> NDArray[np.float64]:
         """(N, K) probabilities of the classes, or (N, D) values."""
-        if self._viewed is None:
+        if not self._mixed:
             raise InputError("The probe has learnt nothing yet: call learn(slices, target, fold) first.")
-        return self._say(self._viewed, self.encoder.transform(adata))
+        x = self.encoder.transform(adata)
+        if len(self._mixed) == 1:
+            return self._say(self._mixed[0], x)
+        return np.asarray(sum(each.share * self._evened(each, self._say(each, x)) for each in self._mixed))
 
     def _best(
         self,
@@ -159,14 +197,14 @@ class Probe:
         train: tuple[NDArray[np.float32], NDArray[Any]],
         validation: tuple[NDArray[np.float32], NDArray[Any]],
         blocks: NDArray[np.int64],
-    ) -> "_Viewed":
-        """The best view, each read by the first head that is not clearly worse than its best.
+    ) -> list["_Viewed"]:
+        """The views that count, each read by the first head that is not clearly worse than its best.
 
         Heads are in an order, the one to be preferred first; views are not: they are of different kinds. Heads that so
         few cells cannot train stand aside.
         """
         assert self._target is not None
-        said: dict[str, list[tuple[_Viewed, NDArray[np.float64], float]]] = {}
+        said: dict[str, list[_Judged]] = {}
         y, drawn = validation[1], _draws(blocks)
         refusal: InputError | None = None
         for head in heads:
@@ -175,29 +213,41 @@ class Probe:
             except InputError as error:
                 refusal = error
             else:
-                said.setdefault(head.view, []).append((head, values, self._score(y, values)))
+                scores = [self._score(y[rows], values[rows]) for rows in drawn]
+                said.setdefault(head.view, []).append(_Judged(head, values, self._score(y, values), np.array(scores)))
         if not said:
             assert refusal is not None
             raise refusal
-
-        def preferred(tried: list[tuple[_Viewed, NDArray[np.float64], float]]) -> tuple[_Viewed, float, float]:
-            _, of_best, highest = max(tried, key=lambda entry: entry[2])
-            for head, own, score in tried:
-                lost = [self._score(y[rows], of_best[rows]) - self._score(y[rows], own[rows]) for rows in drawn]
-                if highest - score <= np.std(lost):
-                    return head, score, highest
-            raise AssertionError("the best head is as good as itself")
-
-        found = [preferred(tried) for tried in said.values()]
-        head, score, highest = max(found, key=lambda entry: entry[1])
+        found = [_preferred(tried) for tried in said.values()]
+        first = max(found, key=lambda each: each.score)
+        highest = max(each.score for each in said[first.head.view])
         measure = "macro F1" if self._target.kind == "classes" else "explained variance"
         self.why = (
-            f"{measure} {score:.3f} on the validation cells, the first of {len(said[head.view])} heads within a "
-            f"standard error of the best ({highest:.3f})"
+            f"{measure} {first.score:.3f} on the validation cells, the first of {len(said[first.head.view])} heads "
+            f"within a standard error of the best ({highest:.3f})"
         )
-        if len(said) > 1:
-            self.why += f", on the best of {len(said)} views"
-        return head
+        if len(found) == 1:
+            return [first.head]
+        parts = shares([each.score for each in found], float(np.mean([each.drawn.std() for each in found])))
+        self.why += f", on the best of {len(found)} views, beside " + (
+            ", ".join(f"'{each.head.view}' ({share:.2f})" for each, share in zip(found, parts, strict=True) if share)
+            if (parts > 0).sum() > 1
+            else "no other"
+        )
+        return [
+            replace(
+                each.head,
+                share=float(share),
+                power=best_power(y, each.said) if self._target.kind == "classes" else 1.0,
+            )
+            for each, share in zip(found, parts, strict=True)
+            if share > 0
+        ]
+
+    def _evened(self, viewed: "_Viewed", said: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What a head says, as sure as it may be."""
+        assert self._target is not None
+        return said if self._target.kind == "values" else sharpened(said, viewed.power)
 
     def _scale_by(self, described: Sequence[NDArray[np.float32]]) -> None:
         x = np.concatenate(described).astype(np.float64)
@@ -243,11 +293,29 @@ class Probe:
 
 @dataclass(frozen=True)
 class _Viewed:
-    """A head, and the columns of the description it reads."""
+    """A head, the columns of the description it reads, and how much it counts."""
 
     view: str
     columns: slice
     head: Any
+    share: float = 1.0
+    power: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What a head said of the validation cells, how good that is, and how good on draws of their blocks."""
+
+    head: _Viewed
+    said: NDArray[np.float64]
+    score: float
+    drawn: NDArray[np.float64]
+
+
+def _preferred(tried: Sequence[_Judged]) -> _Judged:
+    """The first head of a view that is not clearly worse than its best."""
+    best = max(tried, key=lambda each: each.score)
+    return next(each for each in tried if best.score - each.score <= np.std(best.drawn - each.drawn))
 
 
 def _rows(

@@ -1,5 +1,7 @@
 """A probe may read a part of a description, and learn from copies."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -96,3 +98,67 @@ def test_of_joined_encoders_the_better_is_read(study):
     joined = Joined({"counts": GenePCA(n_components=3), "planted": Planted()}, unguided="counts")
     probe = Probe(joined).learn(slices, target, fold)
     assert probe.read in ("whole", "planted")
+
+
+class TwoHalves:
+    """Two views that are right about other cells, and one that says nothing."""
+
+    unguided = "first"
+
+    def fit(self, slices):
+        return self
+
+    def transform(self, adata):
+        rng = np.random.default_rng(2)
+        signal = np.where(truth(adata), 1.0, -1.0)[:, None]
+        return np.concatenate([signal + rng.normal(size=(adata.n_obs, 2)) * 1.2, rng.normal(size=(adata.n_obs, 5))], 1)
+
+    def views(self):
+        return {"first": slice(0, 1), "second": slice(1, 2), "noise": slice(2, 7)}
+
+
+def big_study(kind="classes"):
+    adata = stgraph.synthetic_tissue(n_cells=1500, n_genes=60)[0]
+    y = truth(adata)
+    target = (
+        Target("side", "classes", ("left", "right"), {"a": y})
+        if kind == "classes"
+        else Target("side", "values", ("right",), {"a": y[:, None].astype(float)})
+    )
+    slices = {"a": adata}
+    return slices, target, RandomCells(validation_share=0.3).folds(slices)[0]
+
+
+@pytest.mark.parametrize("kind", ["classes", "values"])
+def test_views_that_are_about_as_good_are_averaged(kind):
+    slices, target, fold = big_study(kind)
+
+    def right(view):
+        probe = Probe(TwoHalves(), view=view).learn(slices, target, fold)
+        said = probe.predict(slices["a"])
+        said = said.argmax(axis=1) if kind == "classes" else said[:, 0] > 0.5
+        return probe, (said == target.of["a"].ravel())[fold.test["a"]].mean()
+
+    mixed, score = right(None)
+    assert score > max(right("first")[1], right("second")[1]) + 0.01
+    assert sum(mixed.shares.values()) == pytest.approx(1)
+    assert mixed.shares.get("noise", 0) < min(mixed.shares["first"], mixed.shares["second"])
+    assert kind == "values" or "noise" not in mixed.shares
+    assert mixed.read == max(mixed.shares, key=mixed.shares.get)
+    assert all(f"'{view}' ({share:.2f})" in mixed.why for view, share in mixed.shares.items())
+    assert right("first")[0].shares == {"first": 1.0}
+    said = mixed.predict(slices["a"])
+    assert kind == "values" or np.allclose(said.sum(axis=1), 1)
+
+
+def test_what_was_chosen_can_learn_anew_from_other_cells():
+    slices, target, fold = big_study()
+    probe = Probe(TwoHalves()).learn(slices, target, fold)
+    shares, before = probe.shares, probe.predict(slices["a"])
+    everything = {"a": np.ones(1500, dtype=bool)}
+    turned = Target("side", "classes", target.names, {"a": 1 - target.of["a"]})
+    probe.relearn(slices, turned, replace(fold, train=everything, validation={}, test={}))
+    assert probe.shares == shares
+    assert np.corrcoef(before[:, 0], probe.predict(slices["a"])[:, 0])[0, 1] < -0.9
+    with pytest.raises(InputError, match="chosen nothing yet"):
+        Probe(TwoHalves()).relearn(slices, target, fold)
