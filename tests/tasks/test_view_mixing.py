@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stgraph.tasks.view_mixing import LEAST, POWERS, best_power, sharpened, shares
+from stgraph.tasks.view_mixing import LEAST, POWERS, best_power, shares, sharpened
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0, 0.2))
