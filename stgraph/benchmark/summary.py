@@ -9,7 +9,7 @@ from stgraph.errors import InputError
 from stgraph.metrics.intervals import clustered_interval
 from stgraph.metrics.ranks import mean_ranks, paired_difference
 
-PRIMARY = ("macro_f1", "ari", "jsd", "gene_pearson", "r2")
+PRIMARY = ("macro_f1", "ari", "jsd", "gene_pearson", "r2_pooled")
 """Metrics that tables and figures show, the first of these that a task has."""
 
 LOWER_IS_BETTER = frozenset({"jsd", "rmse", "mae", "chaos", "pas"})

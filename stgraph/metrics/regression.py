@@ -26,7 +26,10 @@ def regression_scores(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float
         ``r2``, 1 less the squared error as a share of that of the mean of the column;
         below 0 for a prediction worse than this mean.
 
-        Columns constant in truth count for ``mae`` alone. If all are, the other scores
+            ``r2_pooled``, the same of all columns together, so that a column counts by its
+        variance: the mean of the columns can be far below 0 for one that hardly varies.
+
+    Columns constant in truth count for ``mae`` alone. If all are, the other scores
         are NaN.
 
     Raises
@@ -41,7 +44,7 @@ def regression_scores(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float
     >>> truth = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
     >>> scores = regression_scores(truth, truth + 0.5)
     >>> {name: round(score, 3) for name, score in scores.items()}
-    {'mae': 0.5, 'pearson': 1.0, 'spearman': 1.0, 'r2': 0.625}
+    {'mae': 0.5, 'pearson': 1.0, 'spearman': 1.0, 'r2': 0.625, 'r2_pooled': 0.625}
     """
     true, found = checked_pair("regression_scores", truth, predicted)
     true, found = true.astype(np.float64), found.astype(np.float64)
@@ -53,6 +56,7 @@ def regression_scores(truth: ArrayLike, predicted: ArrayLike) -> dict[str, float
         "pearson": _mean(column_pearson(true, found)[varies]),
         "spearman": _mean(column_spearman(true, found)[varies]),
         "r2": _mean(1 - residual / total),
+        "r2_pooled": 1 - float(residual.sum() / total.sum()) if varies.any() else float("nan"),
     }
 
 

@@ -30,6 +30,7 @@ from stgraph.tasks.clusterers import (
     Positions,
     stacked,
 )
+from stgraph.tasks.given import check_model, check_slices
 from stgraph.tasks.leiden_clusters import LeidenClusters
 from stgraph.tasks.result import COLUMNS, TaskResult
 from stgraph.tasks.target import Target, label_target
@@ -130,6 +131,8 @@ class Clustering:
         InputError
             If no slice has the annotation, or descriptions cannot be clustered.
         """
+        check_slices(slices)
+        check_model(model)
         target = None if self.key is None else label_target(slices, self.key)
         blind = {name: unlabelled(adata) for name, adata in slices.items()}
         encoder = deepcopy(model).fit(list(blind.values()))

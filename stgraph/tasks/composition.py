@@ -14,6 +14,7 @@ from stgraph import _keys
 from stgraph.baselines.base import SliceEncoder
 from stgraph.graph.ball_counts import tally_within
 from stgraph.tasks.folds import Split
+from stgraph.tasks.given import check_slices
 from stgraph.tasks.predictor import Predictor
 from stgraph.tasks.result import TaskResult
 from stgraph.tasks.shifts import Shift
@@ -166,6 +167,7 @@ class NeighborhoodComposition:
         InputError
             As in `target` and `CellDensity`.
         """
+        check_slices(slices)
         reaches = {name: reach(adata, self.radius, self.mean_neighbors) for name, adata in slices.items()}
         return evaluate_apart(
             self.name,

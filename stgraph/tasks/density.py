@@ -12,6 +12,7 @@ from stgraph import _keys
 from stgraph.baselines.base import SliceEncoder
 from stgraph.graph.ball_counts import count_within
 from stgraph.tasks.folds import Split
+from stgraph.tasks.given import check_slices
 from stgraph.tasks.predictor import Predictor
 from stgraph.tasks.result import TaskResult
 from stgraph.tasks.shifts import Shift
@@ -165,6 +166,7 @@ class CellDensity:
             If the unit of a slice is unknown and the radius in microns, or no cell is far
             enough from the judged ones to learn from.
         """
+        check_slices(slices)
         reaches = {name: reach(adata, self.radius, self.mean_neighbors) for name, adata in slices.items()}
         return evaluate_apart(
             self.name,

@@ -20,6 +20,7 @@ from stgraph.metrics.classification import classification_scores
 from stgraph.metrics.intervals import block_bootstrap, spatial_blocks
 from stgraph.metrics.regression import regression_scores
 from stgraph.tasks.folds import Fold, Split
+from stgraph.tasks.given import check_model, check_slices, check_split
 from stgraph.tasks.predictor import Predictor
 from stgraph.tasks.probe import Probe
 from stgraph.tasks.remembered import Remembered
@@ -103,6 +104,9 @@ def evaluate(
     >>> result.table["metric"].tolist()
     ['accuracy', 'macro_f1', 'weighted_f1', 'mcc', 'auroc']
     """
+    check_slices(slices)
+    check_split(split)
+    check_model(model)
     learner = _Learner.of(model, heads)
     blind = {name: unlabelled(adata) for name, adata in slices.items()}
     if shift is not None and shift.everywhere:

@@ -14,6 +14,7 @@ from stgraph.errors import InputError
 from stgraph.graph.arguments import check_whole
 from stgraph.tasks.evaluate import evaluate
 from stgraph.tasks.folds import Fold, Split
+from stgraph.tasks.given import check_model, check_split
 from stgraph.tasks.heads import few_label_classifier
 from stgraph.tasks.predictor import Predictor
 from stgraph.tasks.remembered import Remembered
@@ -103,6 +104,8 @@ class FewShot:
         InputError
             If no slice has the column, or it has fewer than two classes.
         """
+        check_split(split)
+        check_model(model)
         target = label_target(slices, self.key)
         heads: list[BaseEstimator] | None = None
         if not hasattr(model, "learn"):

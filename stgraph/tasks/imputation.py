@@ -19,6 +19,7 @@ from stgraph.preprocess.held_out_genes import detected_genes, held_out_values, w
 from stgraph.tasks.evaluate import evaluate
 from stgraph.tasks.folds import Split
 from stgraph.tasks.gene_judge import gene_judge
+from stgraph.tasks.given import check_model, check_slices, check_split
 from stgraph.tasks.predictor import Predictor
 from stgraph.tasks.rescored import rescored
 from stgraph.tasks.result import TaskResult
@@ -197,6 +198,9 @@ class Imputation:
         InputError
             As in `rounds` and `stgraph.tasks.evaluate.evaluate`.
         """
+        check_slices(slices)
+        check_split(split)
+        check_model(model)
         dealt, notes = self.rounds(slices, random_state=random_state)
         shared = shared_genes(list(slices.values()), min_genes=1)
         said: dict[str, list[NDArray[np.float32]]] = {}

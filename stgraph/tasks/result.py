@@ -13,9 +13,9 @@ the judged slice, or ``"none"``.
 """
 
 
-@dataclass
+@dataclass(repr=False)
 class TaskResult:
-    """Scores, and slices with the predictions they are of.
+    """Scores, and slices with the predictions they are of; printed, it shows the means.
 
     Attributes
     ----------
@@ -30,3 +30,36 @@ class TaskResult:
     table: pd.DataFrame
     adatas: dict[str, AnnData]
     notes: list[str] = field(default_factory=list)
+
+    def mean(self) -> pd.Series:
+        """Each metric, mean over slices; rows that differ in more than the slice are told apart.
+
+        Returns
+        -------
+        Series
+            By metric, and by what else differs between rows.
+
+        Examples
+        --------
+        >>> import stgraph
+        >>> from stgraph.baselines import NeighborPCA
+        >>> from stgraph.tasks.annotation import Annotation
+        >>> from stgraph.tasks.splits import SpatialBlocks
+        >>> slices = {"a": stgraph.synthetic_tissue(n_cells=400, n_genes=60)[0]}
+        >>> result = Annotation("domain").run(slices, NeighborPCA(), split=SpatialBlocks())
+        >>> result.mean().index.tolist()
+        ['accuracy', 'macro_f1', 'weighted_f1', 'mcc', 'auroc']
+        """
+        apart = [
+            column
+            for column in self.table.columns
+            if column not in {"slice", "metric", "value", "low", "high", "n_cells"}
+            and self.table[column].nunique(dropna=False) > 1
+        ]
+        return self.table.groupby([*apart, "metric"], sort=False, dropna=False)["value"].mean()
+
+    def __repr__(self) -> str:
+        notes = f", {len(self.notes)} notes" if self.notes else ""
+        return (
+            f"TaskResult of {', '.join(self.adatas) or 'no slice'}{notes}; mean over slices:\n{self.mean().to_string()}"
+        )

@@ -9,6 +9,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from stgraph.errors import InputError
+from stgraph.tasks.given import check_slices
 
 UNKNOWN = -1
 """Class of a cell without a label."""
@@ -91,6 +92,7 @@ def label_target(slices: Mapping[str, AnnData], key: str) -> Target:
     >>> label_target({"a": stgraph.synthetic_tissue(n_cells=100, n_genes=60)[0]}, "domain").kind
     'classes'
     """
+    check_slices(slices)
     texts: dict[str, NDArray[np.str_]] = {}
     for name, adata in slices.items():
         if key in adata.obs:

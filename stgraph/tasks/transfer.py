@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from stgraph import _keys
 from stgraph.baselines.base import SliceEncoder
 from stgraph.errors import InputError
+from stgraph.metrics.intervals import spatial_blocks
 from stgraph.preprocess.encoder import LogPCA
 from stgraph.tasks.annotation import Annotation
 from stgraph.tasks.folds import Fold, Split
@@ -34,6 +35,7 @@ NOVELTY = "stgraph_predicted_{target}_novelty"
 """``obs``, (N,) float32: share of the reference cells that lie less far from their like than the cell does."""
 
 _NEAREST = 15
+_BLOCKS = 4
 
 
 def transfer_labels(
@@ -50,9 +52,11 @@ def transfer_labels(
     used on the query. How sure a label is is told in three ways: the probability of the
     class and the entropy of all, which know of the classes of the reference only, and the
     novelty, which asks whether the reference has such cells at all. It is the share of the
-    reference cells that are nearer to their 15 nearest in other cells of the reference:
-    even from 0 to 1 for cells like those of the reference, near 1 for a type it lacks (or
-    for another batch, if the description does not look through it).
+    reference cells that are nearer to their 15 nearest in other sections of the reference (of
+    a single section, in other blocks of it): even from 0 to 1 for cells like those of the
+    reference, near 1 for a type it lacks, or for another batch, if the description does not
+    look through it. A reference of several sections tells how much sections differ anyway;
+    a single one cannot.
 
     Parameters
     ----------
@@ -102,7 +106,9 @@ def transfer_labels(
     probe = Probe(described, [head or _head()]).learn(blind, target, Fold("transfer", tuple(slices), train, {}, {}))
     given = unlabelled(query)
     chances = probe.predict(given)
-    reached = np.concatenate([described.transform(blind[name])[target.known(name)] for name in slices])
+    known = {name: target.known(name) for name in slices if target.known(name).any()}
+    reached = [described.transform(blind[name])[cells] for name, cells in known.items()]
+    where = [np.asarray(slices[name].obsm[_keys.SPATIAL], dtype=np.float64)[cells] for name, cells in known.items()]
     out = query.copy()
     codes = chances.argmax(axis=1)
     out.obs[_keys.PREDICTION.format(target=key)] = pd.Categorical.from_codes(
@@ -110,7 +116,7 @@ def transfer_labels(
     )
     out.obs[_keys.CONFIDENCE.format(target=key)] = chances.max(axis=1).astype(np.float32)
     out.obs[ENTROPY.format(target=key)] = _entropy(chances).astype(np.float32)
-    out.obs[NOVELTY.format(target=key)] = _novelty(reached, described.transform(given)).astype(np.float32)
+    out.obs[NOVELTY.format(target=key)] = _novelty(reached, where, described.transform(given)).astype(np.float32)
     return out
 
 
@@ -190,9 +196,24 @@ def _entropy(chances: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(-(chances * logs).sum(axis=1) / np.log(chances.shape[1]))
 
 
-def _novelty(reference: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Share of the reference cells whose mean distance to their nearest is less than that of a query cell."""
-    k = min(_NEAREST, len(reference) - 1)
-    near = NearestNeighbors(n_neighbors=k).fit(reference)
-    own = np.sort(near.kneighbors()[0].mean(axis=1))
-    return np.asarray(np.searchsorted(own, near.kneighbors(query)[0].mean(axis=1)) / len(own))
+def _novelty(
+    reference: Sequence[NDArray[np.float32]], where: Sequence[NDArray[np.float64]], query: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Share of the reference cells that lie nearer to the rest of the reference than a query cell does.
+
+    The rest of it: other sections, or other blocks of a single one. In the description of its surroundings a cell is
+    nearest to the cells beside it, which says nothing about how near a cell of another section can come.
+    """
+    group = (
+        np.concatenate([np.full(len(part), number) for number, part in enumerate(reference)])
+        if len(reference) > 1
+        else spatial_blocks(where[0], n_blocks=min(_BLOCKS, len(where[0])))
+    )
+    x = np.concatenate(list(reference))
+    novelty = np.zeros(len(query))
+    for number in np.unique(group):
+        inside = group == number
+        near = NearestNeighbors(n_neighbors=min(_NEAREST, int((~inside).sum()))).fit(x[~inside])
+        own = np.sort(near.kneighbors(x[inside])[0].mean(axis=1))
+        novelty += np.searchsorted(own, near.kneighbors(query)[0].mean(axis=1)) / len(x)
+    return novelty

@@ -10,6 +10,7 @@ from stgraph.errors import InputError
 from stgraph.tasks.apart import Apart
 from stgraph.tasks.evaluate import evaluate
 from stgraph.tasks.folds import Split
+from stgraph.tasks.given import check_split
 from stgraph.tasks.predictor import Predictor
 from stgraph.tasks.result import TaskResult
 from stgraph.tasks.shifts import Shift
@@ -47,6 +48,7 @@ def evaluate_apart(
     InputError
         If no cell is far enough from the judged ones to learn from.
     """
+    check_split(split)
     apart = Apart(split, reaches)
     folds = [fold.of(target) for fold in apart.folds(slices, random_state=random_state)]
     if not any(fold.train and fold.test for fold in folds):

@@ -23,20 +23,22 @@ def test_agrees_with_scipy_and_scikit_learn(pair):
             "pearson": np.mean([pearsonr(t, p).statistic for t, p in columns]),
             "spearman": np.mean([spearmanr(t, p).statistic for t, p in columns]),
             "r2": r2_score(truth, predicted),
+            "r2_pooled": r2_score(truth, predicted, multioutput="variance_weighted"),
         }
     )
 
 
 def test_perfect_shuffled_and_mean_predictions(pair):
     truth, _ = pair
-    assert regression_scores(truth, truth) == pytest.approx({"mae": 0.0, "pearson": 1.0, "spearman": 1.0, "r2": 1.0})
+    perfect = {"mae": 0.0, "pearson": 1.0, "spearman": 1.0, "r2": 1.0, "r2_pooled": 1.0}
+    assert regression_scores(truth, truth) == pytest.approx(perfect)
     many = np.random.default_rng(1).normal(size=(5000, 3))
     shuffled = regression_scores(many, np.random.default_rng(2).permutation(many))
     assert shuffled["pearson"] == pytest.approx(0, abs=0.05)
     assert shuffled["r2"] == pytest.approx(-1, abs=0.1)
     mean = regression_scores(truth, np.broadcast_to(truth.mean(axis=0), truth.shape))
     assert (mean["pearson"], mean["spearman"]) == (0, 0)
-    assert mean["r2"] == pytest.approx(0)
+    assert mean["r2"] == mean["r2_pooled"] == pytest.approx(0)
 
 
 def test_columns_constant_in_truth_count_for_the_error_alone(pair):

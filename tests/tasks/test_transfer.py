@@ -90,3 +90,31 @@ def test_what_cannot_be_transferred_is_said(sections):
         transfer_labels([], sections[0], key="cell_type")
     with pytest.raises(InputError, match=r"obs\['nix'\] has 0 classes"):
         transfer_labels(sections[0], sections[1], key="nix")
+
+
+class Apart:
+    """A corner of its own for each section, and in it a cell beside its spatial neighbours, as in a mean over them."""
+
+    def __init__(self, sections):
+        self.of = {}
+        for number, adata in enumerate(sections):
+            where = adata.obsm["spatial"] / np.ptp(adata.obsm["spatial"], axis=0)
+            x = np.c_[np.tile(np.eye(len(sections))[number] * 3, (adata.n_obs, 1)), where]
+            self.of |= dict(zip(adata.obs_names, x.astype(np.float32), strict=True))
+
+    def fit(self, slices):
+        return self
+
+    def transform(self, adata):
+        return np.stack([self.of[name] for name in adata.obs_names])
+
+
+def test_a_section_as_far_from_the_reference_as_its_sections_are_from_each_other_is_not_novel(sections):
+    *reference, query = sections
+    novelty = transfer_labels(reference, query, key="domain", encoder=Apart(sections)).obs[
+        "stgraph_predicted_domain_novelty"
+    ]
+    assert novelty.mean() == pytest.approx(0.5, abs=0.15)
+    # A single section cannot tell that.
+    alone = transfer_labels(reference[:1], query, key="domain", encoder=Apart(sections))
+    assert alone.obs["stgraph_predicted_domain_novelty"].mean() > 0.9
