@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from stgraph._chunks import in_chunks
+from stgraph._compiled import compiled
 from stgraph.errors import InputError
-from stgraph.graph.chunks import in_chunks
-from stgraph.graph.compiled import compiled
 from stgraph.graph.edges import index_dtype
 from stgraph.graph.nearest import TIE
 from stgraph.graph.spatial_order import checked_positions

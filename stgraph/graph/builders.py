@@ -7,8 +7,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from stgraph._compiled import compiled
 from stgraph.graph.arguments import check_positive, check_whole
-from stgraph.graph.compiled import compiled
 from stgraph.graph.edges import groups_to_csr, index_dtype
 from stgraph.graph.mean_degree import radius_for_mean_degree
 from stgraph.graph.nearest import TIE, nearest_with_ties

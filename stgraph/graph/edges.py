@@ -8,8 +8,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import DTypeLike, NDArray
 
-from stgraph.graph.chunks import in_chunks
-from stgraph.graph.compiled import compiled
+from stgraph._chunks import in_chunks
+from stgraph._compiled import compiled
 
 
 def edges_to_csr(

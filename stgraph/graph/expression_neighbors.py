@@ -15,8 +15,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from stgraph._compiled import compiled
 from stgraph.errors import InputError
-from stgraph.graph.compiled import compiled
 
 _LIST_SIZE = 512
 _LARGEST_LIST = 1024

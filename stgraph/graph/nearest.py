@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stgraph._chunks import in_chunks
+from stgraph._compiled import compiled
 from stgraph.errors import InputError
-from stgraph.graph.chunks import in_chunks
-from stgraph.graph.compiled import compiled
 from stgraph.graph.search import NeighborSearch
 
 TIE = 1e-9

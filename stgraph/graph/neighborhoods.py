@@ -6,9 +6,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from stgraph._chunks import in_chunks
+from stgraph._compiled import compiled
 from stgraph.errors import InputError
-from stgraph.graph.chunks import in_chunks
-from stgraph.graph.compiled import compiled
 from stgraph.graph.nearest import TIE, nearest_with_ties
 from stgraph.graph.search import KDTreeSearch, NeighborSearch
 from stgraph.graph.spatial_order import checked_positions, spatial_order

@@ -8,8 +8,8 @@ large as the area of the slice, so that one far cell does no harm.
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from stgraph.graph.chunks import in_chunks
-from stgraph.graph.compiled import compiled
+from stgraph._chunks import in_chunks
+from stgraph._compiled import compiled
 
 _MOST_STRIPS = 2**28
 """So few that a strip is told without rounding errors that matter."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numba.extending import register_jitable
 
-from stgraph.graph.compiled import compiled
+from stgraph._compiled import compiled
 
 
 @register_jitable

@@ -7,7 +7,7 @@ and not on the slice, as that of an array over all cells would: a slice of a mil
 import numpy as np
 from numba import njit
 
-from stgraph.graph.compiled import compiled
+from stgraph._compiled import compiled
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _EMPTY = np.int64(-1)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stgraph._compiled import compiled
 from stgraph.errors import InputError
-from stgraph.graph.compiled import compiled
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.partition.cell_lookup import find_slot, make_table
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stgraph._compiled import compiled
 from stgraph.errors import InputError
-from stgraph.graph.compiled import compiled
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.partition.base import Partition
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stgraph._compiled import compiled
 from stgraph.errors import InputError
-from stgraph.graph.compiled import compiled
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.partition.base import Partition, check_part_size, count_parts, even_bounds, size_bound
 

@@ -4,7 +4,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from stgraph.graph.compiled import compiled
+from stgraph._compiled import compiled
 from stgraph.partition.cell_lookup import find_slot, make_table
 
 

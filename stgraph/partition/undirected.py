@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from stgraph.graph.compiled import compiled
+from stgraph._compiled import compiled
 
 
 @dataclass(frozen=True)

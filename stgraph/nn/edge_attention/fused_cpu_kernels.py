@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numba.extending import register_jitable
 
-from stgraph.graph.compiled import compiled
+from stgraph._compiled import compiled
 from stgraph.nn.edge_attention import vectors
 from stgraph.nn.edge_attention.vectors import add_scaled, dot, put_scaled
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numba import njit
 
+from stgraph._compiled import compiled
 from stgraph.graph.builders import _is_mutual
-from stgraph.graph.compiled import compiled
 
 
 def twice(values):

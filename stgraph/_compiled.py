@@ -26,7 +26,7 @@ def compiled(function: Callable[..., Any], *, fastmath: Set[str] = frozenset()) 
     Examples
     --------
     >>> import numpy as np
-    >>> from stgraph.graph.compiled import compiled
+    >>> from stgraph._compiled import compiled
     >>> @compiled
     ... def total(values):
     ...     found = 0.0

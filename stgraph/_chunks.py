@@ -10,11 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
-_LEAST = 20_000
-"""Rows for which a thread is worth its start."""
 
-
-def in_chunks(kernel: Callable[..., Any], num_rows: int, *args: Any) -> None:
+def in_chunks(kernel: Callable[..., Any], num_rows: int, *args: Any, least: int = 20_000) -> None:
     """Call ``kernel(start, stop, *args)`` for ranges that cover all rows.
 
     Parameters
@@ -25,14 +22,16 @@ def in_chunks(kernel: Callable[..., Any], num_rows: int, *args: Any) -> None:
         Number of rows.
     *args
         Passed on.
+    least
+        Rows for which a thread is worth its start.
 
     Examples
     --------
-    >>> from stgraph.graph.chunks import in_chunks
+    >>> from stgraph._chunks import in_chunks
     >>> in_chunks(lambda start, stop, name: print(name, start, stop), 3, "rows")
     rows 0 3
     """
-    workers = min(os.cpu_count() or 1, -(-num_rows // _LEAST))
+    workers = min(os.cpu_count() or 1, -(-num_rows // least))
     if workers <= 1:
         kernel(0, num_rows, *args)
         return
