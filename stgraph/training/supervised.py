@@ -1,15 +1,14 @@
 """Training that a judge watches: it ends when nothing is gained, and the best weights are kept."""
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import HeteroData
 
-from stgraph.errors import InputError, TrainingError
+from stgraph.errors import TrainingError
 from stgraph.graph.arguments import check_whole
 from stgraph.models.base import CellGraphModel
 from stgraph.objectives.base import WeightedSum
@@ -90,40 +89,27 @@ class JudgedTrainer:
         TrainingError
             If the loss, or what the judge says, stops being finite.
         """
-        size = len(cast(Sized, dataset))
-        if size == 0:
-            raise InputError("There is no part to train on.")
-        epoch = -(-size // self.trainer.batch_size)
+        epoch = self.trainer.steps_in(dataset)
         run, best = WatchedRun(), _Best(model)
         if judge is not None:
             model.eval()
             run.judged[0] = best.consider(judge(), 0)
 
-        def watch(record: Record) -> None:
+        def enough(record: Record) -> bool:
             step = int(record["step"])
-            run.history.append(record)
-            if on_step is not None:
-                on_step(record)
-            if judge is not None and (step % epoch == 0 or step == self.trainer.max_steps):
-                model.eval()
-                run.judged[step] = best.consider(judge(), step)
-                model.train()
-                if step - best.step >= self.patience * epoch:
-                    raise _EnoughError
+            if judge is None or (step % epoch != 0 and step != self.trainer.max_steps):
+                return False
+            model.eval()
+            run.judged[step] = best.consider(judge(), step)
+            model.train()
+            return step - best.step >= self.patience * epoch
 
-        try:
-            self.trainer.fit(model, dataset, objective, on_step=watch)
-        except _EnoughError:
-            model.to("cpu").eval()
+        run.history = self.trainer.fit(model, dataset, objective, on_step=on_step, until=enough)
         run.best_step = len(run.history)
         if judge is not None:
             model.load_state_dict(best.weights)
             run.best_step = best.step
         return run
-
-
-class _EnoughError(Exception):
-    """Ends a `Trainer` from within a step; nobody else sees it."""
 
 
 class _Best:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stgraph.training.loop import Record
+from stgraph.training.records import Record
 
 _NOT_LOSSES = {"step", "epoch", "lr", "cells_per_second"}
 
@@ -20,7 +20,7 @@ def progress_bar(max_steps: int, *, console: Console | None = None) -> Iterator[
     Parameters
     ----------
     max_steps
-        Steps to come.
+        Steps in all; a run that was taken up begins where it was left.
     console
         Where to draw; standard error by default, so that output can be piped.
 
@@ -42,7 +42,7 @@ def progress_bar(max_steps: int, *, console: Console | None = None) -> Iterator[
         def show(record: Record) -> None:
             losses = " ".join(f"{name} {value:.3f}" for name, value in record.items() if name not in _NOT_LOSSES)
             speed = f"{record['cells_per_second']:,.0f} cells/s"
-            progress.update(task, advance=1, losses=f"{losses}  {speed}")
+            progress.update(task, completed=int(record["step"]), losses=f"{losses}  {speed}")
 
         yield show
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
+from torch import nn
 from torch.utils.data import Dataset
 from torch_geometric.data import HeteroData
 
-from stgraph.models.base import CellGraphModel
 from stgraph.objectives.base import WeightedSum
-from stgraph.training.loop import Record
+from stgraph.training.batches import Batches
+from stgraph.training.records import Record
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,14 @@ class Untrained:
 
     def fit(
         self,
-        model: CellGraphModel,
-        dataset: Dataset[HeteroData],
+        model: nn.Module,
+        dataset: Dataset[HeteroData] | Batches,
         objective: WeightedSum,
         *,
         on_step: Callable[[Record], None] | None = None,
+        until: Callable[[Record], bool] | None = None,
+        resume: Path | None = None,
     ) -> list[Record]:
-        """Take no step; the model comes back in eval mode."""
+        """Take no step, and keep nothing; the model comes back in eval mode."""
         model.eval()
         return []
