@@ -14,6 +14,8 @@ from stgraph.cli.benchmark import benchmark
 from stgraph.cli.corpus import corpus_app
 from stgraph.cli.notes import spoken
 from stgraph.cli.options import Keep, Layer, Overwrite, Seed, Settings, SliceKey, Slices, UmPerUnit, units_by_file
+from stgraph.cli.train import HELP as TRAIN_HELP
+from stgraph.cli.train import train
 from stgraph.errors import StgraphError
 
 app = typer.Typer(
@@ -25,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(corpus_app, name="corpus")
 app.command()(benchmark)
+app.command(help=TRAIN_HELP, no_args_is_help=True)(train)
 
 
 class Device(StrEnum):
@@ -96,8 +99,18 @@ def fit(
 @app.command()
 def embed(
     slice_file: Annotated[Path, typer.Argument(metavar="SLICE", help="An h5ad file, as for fit.")],
-    model: Annotated[Path, typer.Option(help="Folder of a trained model: the --out of fit.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER | ORGANISATION/NAME",
+            help="Folder of a trained model, as the --out of fit or SToFM as published; or its id on the hub.",
+            show_default=False,
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The h5ad file to write.", show_default=False)],
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of a model on the hub.", show_default=False)
+    ] = None,
     um_per_unit: UmPerUnit = None,
     slice_key: SliceKey = None,
     layer: Layer = None,
@@ -116,6 +129,7 @@ def embed(
             slice_file,
             model,
             out,
+            revision=revision,
             um_per_unit=units_by_file(um_per_unit, [slice_file]).get(slice_file.stem),
             slice_key=slice_key,
             layer=layer,

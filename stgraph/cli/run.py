@@ -133,9 +133,10 @@ def run_fit(load: Callable[[], list[AnnData]], options: RunOptions, notes: list[
 
 def run_embed(
     slice_file: Path,
-    model: Path,
+    model: str,
     out: Path,
     *,
+    revision: str | None,
     um_per_unit: float | None,
     slice_key: str | None,
     layer: str | None,
@@ -143,19 +144,19 @@ def run_embed(
     trust: Sequence[str],
     overwrite: bool,
 ) -> None:
-    """Apply a model directory to a file; see `stgraph.embed`."""
+    """Apply a model directory, or a model of the hub, to a file; see `stgraph.embed`."""
     if out.suffix != ".h5ad":
         raise InputError(f"--out '{out}' must end in .h5ad.")
     check_out_file(out, overwrite=overwrite)
-    pretrained = from_pretrained(model, trust=trust)
+    pretrained = from_pretrained(model, revision=revision, trust=trust)
     adata = read(slice_file, um_per_unit=um_per_unit, slice_key=slice_key, layer=layer, keep=keep)
     with CONSOLE.status(f"embedding {adata.n_obs:,} cells"):
         embedded = embed(adata, pretrained)
     write_h5ad(embedded, out)
-    _say(
-        f"{out}: obsm['{_keys.EMBEDDING}'] {embedded.obsm[_keys.EMBEDDING].shape}, obs['{_keys.DOMAIN}'] in "
-        f"{embedded.obs[_keys.DOMAIN].nunique()} domains"
-    )
+    told = f"{out}: obsm['{_keys.EMBEDDING}'] {embedded.obsm[_keys.EMBEDDING].shape}"
+    if _keys.DOMAIN in embedded.obs:
+        told += f", obs['{_keys.DOMAIN}'] in {embedded.obs[_keys.DOMAIN].nunique()} domains"
+    _say(told)
 
 
 def _check_writable(named: Mapping[str, AnnData]) -> None:

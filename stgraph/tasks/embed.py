@@ -26,9 +26,9 @@ def embed(adata: AnnData, model: Pretrained | str | os.PathLike[str], *, trust: 
     adata
         As `stgraph.read` gives it; it is not changed.
     model
-        A model, or the directory of one.
+        A model, the directory of one, or its id on the hub: see `stgraph.from_pretrained`.
     trust
-        As in `stgraph.from_pretrained`, where ``model`` is a directory.
+        As there, where ``model`` is not loaded yet.
 
     Returns
     -------

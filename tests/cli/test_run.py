@@ -53,6 +53,8 @@ def test_exactly_the_promised_files(finished):
         "metrics.jsonl",
         "scores.csv",
         "report.html",
+        "README.md",
+        "genes.txt",
     }
     assert [folder.name for folder in finished.out.parent.iterdir()] == ["out"]
 

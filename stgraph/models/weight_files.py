@@ -1,0 +1,76 @@
+"""State dicts in files of others: tensors are read, and no code in them is ever run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from stgraph.errors import CheckpointError
+
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict that ``torch.save`` or safetensors wrote.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.safetensors``, or else is of ``torch.save``.
+
+    Returns
+    -------
+    dict
+        Dense tensors on the CPU: finite ones of float32 or half precision, and whole numbers.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged or holds more than such tensors.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from pathlib import Path
+    >>> from stgraph.models.weight_files import read_weights
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save({"weight": torch.ones(2)}, Path(folder, "a.bin"))
+    ...     read_weights(Path(folder, "a.bin"))
+    {'weight': tensor([1., 1.])}
+    """
+    if not path.is_file():
+        raise CheckpointError(f"There is no file '{path}'.")
+    try:
+        if path.suffix == ".safetensors":
+            weights = load_file(path)
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file may bring about
+        raise CheckpointError(
+            f"'{path}' cannot be read ({type(error).__name__}): it is damaged, or holds more than tensors, "
+            "which is not run."
+        ) from error
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()
+    ):
+        raise CheckpointError(f"'{path}' is not a state dict, which has a tensor for each name.")
+    problems = [f"'{name}' {problem}" for name, tensor in weights.items() if (problem := _problem(tensor))]
+    if problems:
+        raise CheckpointError(f"'{path}' cannot be used: {'; '.join(problems)}.")
+    return dict(weights)
+
+
+def _problem(tensor: Tensor) -> str | None:
+    if tensor.layout != torch.strided:
+        return f"has the layout {tensor.layout}, not a dense one"
+    if tensor.is_meta or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"holds fewer numbers than its shape, {tuple(tensor.shape)}, says"
+    if tensor.dtype in (torch.int32, torch.int64):
+        return None
+    if tensor.dtype not in _FLOATS:
+        return f"is {tensor.dtype}, not float32 or a half precision"
+    if not bool(torch.isfinite(tensor).all()):
+        return "holds numbers that are not finite"
+    return None
