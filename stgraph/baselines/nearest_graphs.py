@@ -6,10 +6,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from stgraph._chunks import in_chunks
+from stgraph._compiled import compiled
 from stgraph.errors import InputError
 from stgraph.graph.builders import KNN
-from stgraph.graph.chunks import in_chunks
-from stgraph.graph.compiled import compiled
 from stgraph.graph.nearest import TIE
 
 _BLOCK = 2**22

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stgraph.graph.compiled import compiled
+from stgraph._compiled import compiled
 
 INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 FIRST = np.uint64(0xBF58476D1CE4E5B9)

@@ -22,12 +22,16 @@ class ModelOutput(NamedTuple):
         (V, C) states of the virtual cells.
     near_pair
         (E, H) pair state of the ``(cell, near, cell)`` edges, in the order of the batch.
+    virtual_pair
+        (E', H) pair state of the ``(virtual, informs, cell)`` edges, in the order of the batch; None unless these edges
+        have a ``true_length`` in it, for they are many.
     """
 
     cell: Tensor
     query: Tensor
     virtual: Tensor
     near_pair: Tensor
+    virtual_pair: Tensor | None = None
 
 
 class CellGraphModel(nn.Module, ABC):
@@ -62,4 +66,4 @@ class CellGraphModel(nn.Module, ABC):
 
     @abstractmethod
     def predict_distances(self, pair: Tensor) -> Tensor:
-        """(e,) log1p of distances in spacings, from pair states (e, H)."""
+        """(e,) log1p of distances in spacings, from pair states (e, H); standardised if the objective says so."""

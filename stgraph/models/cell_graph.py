@@ -28,6 +28,8 @@ class CellGraph:
         N and V.
     near
         Position among the edges of each ``(cell, near, cell)`` edge of the batch.
+    informs
+        The same of each ``(virtual, informs, cell)`` edge.
     distance, edge_type
         Distance and kind of the edges that are not alike: a query's edges are its
         cell's over again.
@@ -39,6 +41,7 @@ class CellGraph:
     num_cells: int
     num_virtual: int
     near: Tensor
+    informs: Tensor
     distance: Tensor
     edge_type: Tensor
     same_as: Tensor
@@ -97,6 +100,7 @@ def cell_graph(data: HeteroData) -> CellGraph:
         num_cells=n,
         num_virtual=v,
         near=position[: near.shape[1]],
+        informs=position[near.shape[1] : near.shape[1] + inform.shape[1]],
         distance=distance[:distinct],
         edge_type=edge_type[:distinct],
         same_as=repeated[order],

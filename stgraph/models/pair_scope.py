@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from stgraph.data.convert import NEAR
+from stgraph.data.convert import NEAR, TO_CELL
 from stgraph.data.lengths import distance
 from stgraph.errors import InputError
 from stgraph.graph.arguments import check_positive, check_whole
@@ -39,6 +39,8 @@ class PairGraph:
         (N,) and (V,) int64, which of the M nodes are the cells and the virtual cells of the batch.
     near
         (E,) int64, for each ``(cell, near, cell)`` edge of the batch, its place among ``edges``.
+    informs
+        The same for each ``(virtual, informs, cell)`` edge, if these have a ``true_length``; else None.
     """
 
     edges: EdgeGraph
@@ -46,6 +48,7 @@ class PairGraph:
     cell: Tensor
     virtual: Tensor
     near: Tensor
+    informs: Tensor | None = None
 
 
 class PairScope(Protocol):
@@ -145,7 +148,12 @@ class EdgePairs:
         types = [torch.full((count,), type_) for count, type_ in ((n, CELL), (v, VIRTUAL), (num_slices, CLASS_TOKEN))]
         nodes = torch.arange(n + v, device=device)
         return PairGraph(
-            edges, torch.cat(types).to(device), nodes[:n], nodes[n:], near if given is None else near[given]
+            edges,
+            torch.cat(types).to(device),
+            nodes[:n],
+            nodes[n:],
+            near if given is None else near[given],
+            _informs(data, ptr[:-1] + near_degree - (seen.cumsum(0) - seen)[cell_slice]),
         )
 
 
@@ -234,7 +242,10 @@ class CompletePairs:
         source, target = data[NEAR].edge_index
         of = cell_slice[target]
         near = first_pair[of] + (cell[target] - first[of]) * size[of] + cell[source] - first[of]
-        return PairGraph(edges, node_type, cell, informing, near)
+        # Virtual cell v of the batch is node v + 1, and the first of its part, less the virtual cells before the part.
+        begin = first_pair[cell_slice] + (cell - first[cell_slice]) * size[cell_slice]
+        informs = _informs(data, begin + 1 - (virtual.cumsum(0) - virtual)[cell_slice])
+        return PairGraph(edges, node_type, cell, informing, near, informs)
 
     def _distances(self, place: Tensor, types: Tensor) -> Tensor:
         """(n * n,) of a part, row by row."""
@@ -302,6 +313,15 @@ def _near(data: HeteroData) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         return source, target, length, None
     order = torch.argsort(target, stable=True)
     return source[order], target[order], length[order], torch.argsort(order)
+
+
+def _informs(data: HeteroData, begin: Tensor) -> Tensor | None:
+    """Where the pairs of cells with virtual cells are that are asked for, if virtual cell 0 is at ``begin`` (N,)."""
+    if TO_CELL not in data.edge_types or "true_length" not in data[TO_CELL]:
+        return None
+    virtual, cell = data[TO_CELL].edge_index
+    place: Tensor = begin[cell] + virtual
+    return place
 
 
 def _cumulated(count: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
+from stgraph.data.edge_types import TO_CELL
 from stgraph.models.base import CellGraphModel, ModelOutput
 from stgraph.models.cell_graph import EDGE_TYPES, cell_graph
 from stgraph.nn.distance_bias import GaussianBias
@@ -145,10 +146,13 @@ class SE2Transformer(CellGraphModel):
         for block in self.blocks:
             x, pair = block(x, graph.edges, pair)
         x = self.norm(x)
-        near_pair = pair.index_select(0, graph.near)
-        # A cut-off hides edges by minus infinity, of which no distance could be told.
-        near_pair = near_pair.masked_fill(near_pair == -torch.inf, _HIDDEN)
-        return ModelOutput(cell=x[:n], virtual=x[n : n + v], query=x[n + v :], near_pair=near_pair)
+        return ModelOutput(
+            cell=x[:n],
+            virtual=x[n : n + v],
+            query=x[n + v :],
+            near_pair=_shown(pair.index_select(0, graph.near)),
+            virtual_pair=_shown(pair.index_select(0, graph.informs)) if "true_length" in data[TO_CELL] else None,
+        )
 
     @torch.no_grad()
     def embed(self, data: HeteroData) -> Tensor:
@@ -164,3 +168,8 @@ class SE2Transformer(CellGraphModel):
         """(e,) log1p of distances in spacings, from pair states (e, H)."""
         out: Tensor = self.distance_head(pair)[:, 0]
         return out
+
+
+def _shown(pair: Tensor) -> Tensor:
+    # A cut-off hides edges by minus infinity, of which no distance could be told.
+    return pair.masked_fill(pair == -torch.inf, _HIDDEN)

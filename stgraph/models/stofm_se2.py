@@ -133,6 +133,7 @@ class SToFMSE2(CellGraphModel):
             query=cell,
             virtual=last.index_select(0, pairs.virtual),
             near_pair=pair.index_select(0, pairs.near),
+            virtual_pair=None if pairs.informs is None else pair.index_select(0, pairs.informs),
         )
 
     @torch.no_grad()

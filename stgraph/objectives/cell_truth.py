@@ -36,15 +36,29 @@ class CellClasses:
         """Leave the batch as it is."""
         return batch
 
+    def count(self, batch: HeteroData) -> Tensor:
+        """How many cells are known; with class weights, the sum of their weights, which the loss is a mean over."""
+        judged = self._judged(batch)
+        if self.class_weights is None:
+            return torch.tensor(float(len(judged)), device=judged.device)
+        weights = torch.tensor(list(self.class_weights), dtype=torch.float32, device=judged.device)
+        total: Tensor = weights[batch["cell"].truth[judged]].sum()
+        return total
+
     def loss(self, model: CellGraphModel, output: ModelOutput, batch: HeteroData) -> Tensor:
         """Cross entropy; 0 where nothing is known."""
         logits = cast(CellPredictor, model).predict_truth(output, batch).float()
         truth = batch["cell"].truth
-        judged = (batch["cell"].owned & (truth >= 0)).nonzero()[:, 0]
+        judged = self._judged(batch)
         if len(judged) == 0:
             return logits.sum() * 0.0
         weights = None if self.class_weights is None else logits.new_tensor(list(self.class_weights))
         return F.cross_entropy(logits.index_select(0, judged), truth[judged], weight=weights)
+
+    @staticmethod
+    def _judged(batch: HeteroData) -> Tensor:
+        judged: Tensor = (batch["cell"].owned & (batch["cell"].truth >= 0)).nonzero()[:, 0]
+        return judged
 
 
 @dataclass(frozen=True)
@@ -67,11 +81,21 @@ class CellValues:
         """Leave the batch as it is."""
         return batch
 
+    def count(self, batch: HeteroData) -> Tensor:
+        """How many cells are known."""
+        judged = self._judged(batch)
+        return torch.tensor(float(len(judged)), device=judged.device)
+
     def loss(self, model: CellGraphModel, output: ModelOutput, batch: HeteroData) -> Tensor:
         """Squared error, mean over cells and values; 0 where nothing is known."""
         values = cast(CellPredictor, model).predict_truth(output, batch).float()
         truth = batch["cell"].truth
-        judged = (batch["cell"].owned & ~truth.isnan().any(dim=1)).nonzero()[:, 0]
+        judged = self._judged(batch)
         if len(judged) == 0:
             return values.sum() * 0.0
         return F.mse_loss(values.index_select(0, judged), truth[judged])
+
+    @staticmethod
+    def _judged(batch: HeteroData) -> Tensor:
+        judged: Tensor = (batch["cell"].owned & ~batch["cell"].truth.isnan().any(dim=1)).nonzero()[:, 0]
+        return judged

@@ -65,7 +65,7 @@ class ObjectiveContract:
             loss = objective(model, batch, _generator(step % 5))["loss"]
             assert torch.isfinite(loss)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             losses.append(float(loss.detach()))
         assert sum(losses[-5:]) < 0.97 * sum(losses[:5])
@@ -78,6 +78,35 @@ class ObjectiveContract:
         for key, value in corrupted.items():
             if isinstance(value, torch.Tensor) and value.dtype == torch.bool and key != "owned":
                 assert not value[~batch["cell"].owned].any(), key
+
+    def test_losses_of_batches_add_up(self, batch: HeteroData, model: CellGraphModel) -> None:
+        """Each batch's mean times its share in what is counted: the same as one batch that holds everything."""
+        objective = WeightedSum([self.make()])
+        parts = [objective.corrupt(data, _generator(i)) for i, data in enumerate(batch.to_data_list())]
+        counts = [objective.counts(part) for part in parts]
+        whole: HeteroData = Batch.from_data_list(parts)
+        for name, total in objective.counts(whole).items():
+            assert total.shape == ()
+            assert total.dtype == torch.float32
+            assert 0 < float(total) == sum(float(count[name]) for count in counts)
+            losses = [
+                objective.losses(model, part, {name: count[name] / total}, share=0.5)
+                for part, count in zip(parts, counts, strict=True)
+            ]
+            expected = objective.losses(model, whole)
+            for key in ("loss", name):
+                torch.testing.assert_close(losses[0][key] + losses[1][key], expected[key], rtol=1e-4, atol=1e-6)
+
+    def test_nothing_to_judge(self, batch: HeteroData, model: CellGraphModel) -> None:
+        """A batch without owned cells counts nothing, costs nothing and moves nothing."""
+        batch["cell"].owned[:] = False
+        objective = WeightedSum([self.make()])
+        corrupted = objective.corrupt(batch, _generator(0))
+        assert all(float(count) == 0 for count in objective.counts(corrupted).values())
+        loss = objective.losses(model, corrupted)["loss"]
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert float(loss.detach()) == 0
+        assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
 
 
 def _generator(seed: int) -> torch.Generator:

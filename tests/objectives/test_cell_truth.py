@@ -76,6 +76,29 @@ def test_nothing_known_is_no_loss_and_no_error(model, batch, objective):
     assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
 
 
+def test_losses_times_counts_add_up(model, batch):
+    """With class weights, the count is the sum of the weights: each known cell counts what it would in one batch."""
+    weights = (1.0, 5.0, 0.5)
+    truth = batch["cell"].truth.clone()
+    some = torch.arange(320) < 100
+
+    def sums(objective, truth):
+        batch["cell"].truth = truth
+        count = WeightedSum([objective]).counts(batch)[objective.name]
+        return float(losses(model, batch, objective).detach() * count), float(count)
+
+    for objective, hidden in ((CellClasses(weights), -1), (CellClasses(), -1)):
+        whole = sums(objective, truth)
+        parts = [sums(objective, torch.where(kept, truth, hidden)) for kept in (some, ~some)]
+        assert sum(loss for loss, _ in parts) == pytest.approx(whole[0], rel=1e-5)
+        assert sum(count for _, count in parts) == pytest.approx(whole[1], rel=1e-6)
+    values = torch.randn(320, 3, generator=torch.Generator().manual_seed(1))
+    whole = sums(CellValues(), values)
+    parts = [sums(CellValues(), torch.where(kept[:, None], values, float("nan"))) for kept in (some, ~some)]
+    assert sum(loss for loss, _ in parts) == pytest.approx(whole[0], rel=1e-5)
+    assert whole[1] == 320
+
+
 def test_head_and_network_are_trained(model, batch):
     losses(model, batch, CellClasses()).backward()
     for part in (model.linear, model.hidden, model.network.blocks, model.network.encode):
