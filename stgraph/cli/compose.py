@@ -12,7 +12,7 @@ from stgraph._config import config_dir
 from stgraph.errors import InputError
 
 
-def compose_config(name: str, overrides: list[str]) -> dict[str, Any]:
+def compose_config(name: str, overrides: list[str], *, option: str = "--set") -> dict[str, Any]:
     """Compose and resolve a config.
 
     Parameters
@@ -22,6 +22,8 @@ def compose_config(name: str, overrides: list[str]) -> dict[str, Any]:
     overrides
         Hydra overrides: ``group=choice`` or ``group.key=value``; ``+group.key=value``
         for a key the config does not list.
+    option
+        How overrides are given on the command line, for the message of an error; empty if as they are.
 
     Returns
     -------
@@ -50,7 +52,8 @@ def compose_config(name: str, overrides: list[str]) -> dict[str, Any]:
         for rest in (" Config search path:", " See https:", " To append to your config"):
             reason = reason.partition(rest)[0]
         reason = reason.rstrip(".")
+        where = f" ({option})" if option else ""
         raise InputError(
-            f"The settings (--set) cannot be used: {reason}. The settings there are stand in the files of configs/."
+            f"The settings{where} cannot be used: {reason}. The settings there are stand in the files of configs/."
         ) from error
     return resolved

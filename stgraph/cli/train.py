@@ -1,0 +1,70 @@
+"""The verb that trains in stages."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stgraph.cli.long_jobs import resumable
+from stgraph.cli.notes import spoken
+from stgraph.errors import InputError
+
+HELP = r"""Train in stages on slices without labels, by a recipe.
+
+stgraph train experiment=stofm 'data.files=\[a.h5ad,b.h5ad]' out=runs/stofm
+
+Settings are KEY=VALUE, as of any Hydra program: GROUP=CHOICE takes a
+file of configs/GROUP, GROUP.KEY=VALUE changes one value.
+
+experiment=NAME: the recipe, a file of configs/experiment: stofm, or
+stofm_small for two cores.
+
+data.files: h5ad files with raw counts and obsm\['spatial']; * and ? stand
+for any names. data.um_per_unit, data.slice_key, data.layer, data.keep: as
+for fit; a query is quoted twice, 'data.keep="area > 5"'.
+
+out=DIR: the folder of the results. One that is there is gone on with.
+
+encoder, graph, virtual_cells, partition, model, objective, domains: files
+of their groups, as in encoder=rank_cells, or value_cells, or log_pca.
+
+trainer.lr, .batch_size, .accumulate, .precision, .accelerator, ...: of all
+stages. stages.NAME.trainer.lr, stages.NAME.epochs, ...: of one stage.
+stages.NAME=null leaves a stage out.
+
+random_state=1: the one seed. redo=true: train anew what was trained with
+other settings or data, which is refused otherwise.
+
+Stopped at any moment, even by a crash, the same command goes on where it
+was, with the same numbers. On several devices: torchrun --nproc-per-node 4
+--no-python stgraph train ... trainer.devices=4.
+
+Results in DIR: a model directory, which stgraph embed applies to other
+slices; NAME.h5ad for each slice, with its embedding; stages/ with weights
+and metrics of each stage; cache/ with features, which may be deleted."""
+
+
+def train(
+    settings: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE...", help="Settings; experiment=, data.files= and out= at least.")
+    ],
+    show: Annotated[bool, typer.Option("--show", help="Print the settings as they are composed, and exit.")] = False,
+) -> None:
+    """Train in stages; see `HELP`, which is what --help says."""
+    from stgraph.cli.compose import compose_config  # noqa: PLC0415  slow to import
+
+    for setting in settings:
+        if "=" not in setting and not setting.startswith("~"):
+            raise InputError(
+                f"'{setting}' is no setting: they are KEY=VALUE, such as data.files=[{setting}] or experiment=stofm."
+            )
+    config = compose_config("train", settings, option="")
+    if show:
+        import yaml  # noqa: PLC0415
+
+        typer.echo(yaml.safe_dump(config, sort_keys=False), nl=False)
+        return
+    from stgraph.cli.train_run import run_train  # noqa: PLC0415  torch is slow to import
+
+    with spoken(), resumable(Path(str(config["out"]))):
+        run_train(config)
