@@ -1,0 +1,93 @@
+"""Embeddings of many cells by a network of cells, in batches of like lengths."""
+
+import itertools
+import time
+from contextlib import ExitStack
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from stgraph.data.cell_sequences import CellSequences
+from stgraph.data.token_budget import check_budget, cut_by_budget
+from stgraph.models.cell_network import CellNetwork
+from stgraph.preprocess.ragged_tokens import RaggedTokens
+
+_SECONDS = 3.0
+"""Time after which somebody who waits at a terminal is told how long it will take."""
+
+
+@torch.no_grad()
+def embed_cells(network: CellNetwork, cells: RaggedTokens, *, max_tokens: int = 16384) -> NDArray[np.float32]:
+    """Embedding of every cell, on the device of the network and in eval mode, without gradient.
+
+    Cells go through sorted by their length, so that each batch has few different ones. On a terminal a progress bar
+    appears if it takes more than a few seconds.
+
+    Parameters
+    ----------
+    network
+        Its mode, training or not, is as before afterwards.
+    cells
+        Token sequences, each with one token at least.
+    max_tokens
+        Most tokens of a batch. Embeddings do not depend on it but for rounding.
+
+    Returns
+    -------
+    ndarray
+        (N, out_channels) float32.
+
+    Raises
+    ------
+    InputError
+        If a cell has no token, more than ``max_tokens``, or one that the network does not know.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stgraph.models.rank_encoder import RankEncoder
+    >>> from stgraph.preprocess.ragged_tokens import RaggedTokens
+    >>> from stgraph.tasks.embed_cells import embed_cells
+    >>> cells = RaggedTokens(np.array([9, 4, 9, 5, 6], dtype=np.int32), np.array([0, 2, 5]))
+    >>> embed_cells(RankEncoder(10, out_channels=16), cells).shape
+    (2, 16)
+    """
+    sequences = CellSequences([cells])
+    check_budget(sequences.lengths, max_tokens)
+    order = np.argsort(sequences.lengths, kind="stable")
+    bounds = cut_by_budget(sequences.lengths[order], max_tokens)
+    device, was_training = next(network.parameters()).device, network.training
+    out = np.empty((len(cells), network.out_channels), dtype=np.float32)
+    network.eval()
+    try:
+        with _LateBar(len(cells)) as bar:
+            for begin, end in itertools.pairwise(bounds.tolist()):
+                rows = order[begin:end]
+                out[rows] = network.embed(sequences[rows].to(device)).float().cpu().numpy()
+                bar.advance(len(rows))
+    finally:
+        network.train(was_training)
+    return out
+
+
+class _LateBar(ExitStack):
+    """A progress bar on standard error, if that is a terminal and only once some seconds have passed."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__()
+        self._total, self._done, self._begin = total, 0, time.monotonic()
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        late = time.monotonic() - self._begin > _SECONDS
+        if self._bar is None and late and self._console.is_interactive and self._done < self._total:
+            columns = (TextColumn("embedding cells"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = self.enter_context(Progress(*columns, console=self._console, transient=True))
+            self._bar.add_task("", total=self._total)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self._done)
