@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from stgraph.data.cell_batch import CellBatch
 from stgraph.models.cell_network import CellNetwork, CellStates
-from stgraph.nn.bert import Activation, BertEncoder, activate, check_none_empty
+from stgraph.nn.bert import Activation, BertEncoder, activate, check_none_empty, matrix_std
 
 
 class RankEncoder(CellNetwork):
@@ -127,7 +127,7 @@ class _GeneHead(nn.Module):
         super().__init__()
         self.activation: Activation = activation
         dense = nn.Linear(channels, channels)
-        nn.init.normal_(dense.weight, std=0.02)
+        nn.init.normal_(dense.weight, std=matrix_std(channels))
         nn.init.zeros_(dense.bias)
         self.transform = nn.ModuleDict({"dense": dense, "LayerNorm": nn.LayerNorm(channels, eps=norm_eps)})
         self.bias = nn.Parameter(torch.zeros(vocabulary_size))

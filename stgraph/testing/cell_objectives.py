@@ -102,9 +102,9 @@ def small_network(vocabulary_size: int = 32, dropout: float = 0.1) -> CellNetwor
         attention_dropout=0,
     )
     with torch.no_grad():
-        for weight in network.parameters():
-            # BERT's weights are meant for hundreds of channels; with 16 all cells would begin alike.
-            weight.mul_(8 if weight.ndim == 2 else 1)
+        # The genes are told by products with their embeddings, which are meant for hundreds of channels.
+        for name, weight in network.named_parameters():
+            weight.mul_(8 if "embeddings" in name and weight.ndim == 2 else 1)
     return network
 
 

@@ -102,9 +102,10 @@ def test_too_long_and_unknown():
             encoder.first(tokens.index_fill(0, torch.tensor(3), wrong), offsets)
 
 
-def test_starts_as_bert_does():
+@pytest.mark.parametrize("channels", [32, 192])
+def test_starts_as_bert_does_with_matrices_by_their_width(channels):
     torch.manual_seed(0)
-    encoder = BertEncoder(400, 32, 2, 4, 64)
+    encoder = BertEncoder(400, channels, 2, 4, 64)
     assert not encoder.word_weight[0].any()
     for name, parameter in encoder.named_parameters():
         if name.endswith("bias"):
@@ -112,7 +113,17 @@ def test_starts_as_bert_does():
         elif "LayerNorm" in name:
             assert (parameter == 1).all(), name
         else:
-            assert abs(float(parameter.detach().std()) - 0.02) < 0.002, name
+            expected = 0.02 if "embeddings" in name else 0.02 * (768 / channels) ** 0.5
+            assert float(parameter.detach().std()) == pytest.approx(expected, rel=0.1), name
+
+
+def test_fresh_networks_tell_cells_apart_at_any_width():
+    tokens = torch.randint(2, 400, (200,), generator=torch.Generator().manual_seed(0))
+    tokens[::20] = 1
+    for channels in (32, 256):
+        torch.manual_seed(0)
+        states = BertEncoder(400, channels, 2, 4, 2 * channels).eval().first(tokens, torch.arange(0, 201, 20))
+        assert float(states.detach().std(dim=0).mean() / states.detach().std()) > 0.02
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_stopped_at_any_step(cells, tmp_path, settings):
 
 
 def test_cells_are_learnt(cells):
-    history, _ = train(batches(cells), MaskedGene(0.3), dropout=0.0, max_steps=60, accumulate=2, lr=0.04)
+    history, _ = train(batches(cells), MaskedGene(0.3), dropout=0.0, max_steps=90, accumulate=2, lr=0.005)
     losses = [record["loss"] for record in history]
     # Five genes of each kind: who knows the kind is as wrong as one who guesses among those that are left.
     assert np.mean(losses[:3]) > np.log(10)
