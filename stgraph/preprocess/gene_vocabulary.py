@@ -187,13 +187,17 @@ class GeneVocabulary:
         tokens, by_case = self._find(genes)
         return tokens if ignore_case else np.where(by_case, -1, tokens)
 
-    def resolve(self, genes: Sequence[str], *, name: str = "The slice") -> NDArray[np.int64]:
+    def resolve(
+        self, genes: Sequence[str], *, counted: NDArray[np.bool_] | None = None, name: str = "The slice"
+    ) -> NDArray[np.int64]:
         """The same as `find`, telling what was not found and what was found by ignoring case.
 
         Parameters
         ----------
         genes
             G ids or names.
+        counted
+            (G,) which of them have any counts: nothing is lost with the others. None for all.
         name
             Of the slice, for the messages.
 
@@ -215,6 +219,8 @@ class GeneVocabulary:
                 f"'{next(iter(genes), '')}', the vocabulary's '{next(iter(self.genes), '')}'): use the same kind of "
                 "name, or orthologs if it is of another species."
             )
+        if counted is not None:
+            missing = missing[counted[missing]]
         if len(missing):
             _warn(
                 f"{name} has {len(missing)} genes of {len(tokens)} that are not in the vocabulary and get no token",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 
@@ -119,7 +120,7 @@ class RankValueTokenizer:
         -------
         RaggedTokens
             N sequences; that of a cell without counts holds the class token alone, or nothing. A
-            `StgraphWarning` says how many genes have no token, and how many share one.
+            `StgraphWarning` says how many genes with counts have no token, and how many share one.
 
         Raises
         ------
@@ -127,7 +128,7 @@ class RankValueTokenizer:
             If the counts are negative or not finite, or no gene is in the vocabulary.
         """
         matrix = count_matrix(counts, genes, name=name)
-        slot_of, token_of, median_of = self._slots(genes, name)
+        slot_of, token_of, median_of = self._slots(matrix, genes, name)
         rows, room = matrix.shape[0], self.max_length - self.cls
         lengths = np.empty(rows, dtype=np.int64)
         arrays = matrix.indptr.astype(np.int64), matrix.indices, matrix.data, slot_of
@@ -170,10 +171,11 @@ class RankValueTokenizer:
         return self.encode(adata.X, genes, with_values=with_values, name=slice_name(adata))
 
     def _slots(
-        self, genes: Sequence[str], name: str
+        self, matrix: sp.csr_matrix, genes: Sequence[str], name: str
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
         """Slot of each column, and token and median of each slot; slots are in the order of tokens."""
-        token = self.vocabulary.resolve(genes, name=name)
+        counted = np.bincount(matrix.indices, minlength=len(genes)) > 0
+        token = self.vocabulary.resolve(genes, counted=counted, name=name)
         median = np.where(token >= 0, self.vocabulary.median_of_token[token], np.nan)
         unknown = int((np.isnan(median) & (token >= 0)).sum())
         if unknown:

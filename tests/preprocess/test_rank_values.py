@@ -296,3 +296,11 @@ def test_real_slices_are_encoded_as_published(data_dir, path, orthologs):
         for begin, end in pairwise(distinct):
             if end < len(ours) - 1:
                 assert sorted(ours[1 + begin : 1 + end]) == sorted(theirs[1 + begin : 1 + end])
+
+
+def test_genes_without_counts_are_not_missed():
+    tokenizer = RankValueTokenizer(GeneVocabulary.of_medians({"a": 1.0, "b": 1.0}))
+    counts = sp.csr_matrix(np.array([[1, 2, 0], [3, 0, 0]]))
+    assert len(tokenizer.encode(counts, ["a", "b", "x"])) == 2  # a warning would be an error
+    with pytest.warns(StgraphWarning, match=r"1 genes of 3 that are not in the vocabulary .*'x'"):
+        tokenizer.encode(sp.csr_matrix(np.array([[1, 2, 1]])), ["a", "b", "x"])
