@@ -143,7 +143,7 @@ def test_views_that_are_about_as_good_are_averaged(kind):
     assert score > max(right("first")[1], right("second")[1]) + 0.01
     assert sum(mixed.shares.values()) == pytest.approx(1)
     assert mixed.shares.get("noise", 0) < min(mixed.shares["first"], mixed.shares["second"])
-    assert kind == "values" or "noise" not in mixed.shares
+    assert kind == "values" or mixed.shares.get("noise", 0) < 0.1
     assert mixed.read == max(mixed.shares, key=mixed.shares.get)
     assert all(f"'{view}' ({share:.2f})" in mixed.why for view, share in mixed.shares.items())
     assert right("first")[0].shares == {"first": 1.0}

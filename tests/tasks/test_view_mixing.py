@@ -16,8 +16,8 @@ def test_shares_are_a_mean_in_the_order_of_the_scores(scores, error):
         assert (found > 0).sum() == 1
 
 
-def test_a_view_two_standard_errors_behind_counts_by_a_third():
-    first, second = shares([0.5, 0.4], error=0.05)
+def test_a_view_four_standard_errors_behind_counts_by_a_third():
+    first, second = shares([0.5, 0.4], error=0.025)
     assert second / first == pytest.approx(np.exp(-1))
 
 
