@@ -157,7 +157,10 @@ def run_benchmark(
 
 def run_job(job: Job) -> list[dict[str, Any]]:
     """Run the units of a job; those that failed, with the reason."""
-    slices = job.study.load(job.grid.root)
+    with warnings.catch_warnings():
+        # Said when the units were counted.
+        warnings.simplefilter("ignore", StgraphWarning)
+        slices = job.study.load(job.grid.root)
     first = job.units[0]
     config = seeded(job.grid.models[first.model], first.seed)
     model: Any
