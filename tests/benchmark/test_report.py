@@ -31,3 +31,11 @@ def test_simple_models_are_the_baselines():
 def test_nothing_to_report(tmp_path):
     with pytest.raises(InputError, match="gave no numbers"):
         write_report(pd.DataFrame(), tmp_path)
+
+
+def test_without_any_split(finished, tmp_path):
+    """A table of clusterings alone has no column that names the splits."""
+    table = finished.outcome.table.assign(split=None, shift="none").drop(columns="split_name")
+    assert not any(
+        path.suffix == ".png" and path.parent.name == "maps" for path in write_report(table, tmp_path, ours="small")
+    )
