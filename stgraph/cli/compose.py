@@ -54,6 +54,6 @@ def compose_config(name: str, overrides: list[str], *, option: str = "--set") ->
         reason = reason.rstrip(".")
         where = f" ({option})" if option else ""
         raise InputError(
-            f"The settings{where} cannot be used: {reason}. The settings there are stand in the files of configs/."
+            f"The settings{where} cannot be used: {reason}. The settings there are stand in files of '{config_dir()}'."
         ) from error
     return resolved

@@ -1,5 +1,7 @@
 """What verbs share that run for long: a progress bar, and a word about what stays when they are stopped."""
 
+import errno
+import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,10 +40,21 @@ def resumable(out: Path) -> Iterator[None]:
         typer.secho(f"{'terminated' if terminated else 'interrupted'}: {stays}", fg="red", err=True)
         raise typer.Exit(143 if terminated else 130) from None
     except OSError as error:
-        typer.secho(f"error: '{out}' cannot be written ({error}): see to that; {stays}", fg="red", err=True)
+        where = f"'{out}' cannot be written ({error})" if _of_output(error, out) else str(error)
+        typer.secho(f"error: {where}: see to that; {stays}", fg="red", err=True)
         raise typer.Exit(1) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _of_output(error: OSError, out: Path) -> bool:
+    """Whether it is what is written that fails, not what is read."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return True
+    if not isinstance(error.filename, str | os.PathLike):
+        return False
+    path, folder = Path(error.filename).absolute(), out.absolute()
+    return path.is_relative_to(folder) or folder.is_relative_to(path)
 
 
 @contextmanager

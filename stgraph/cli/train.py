@@ -32,6 +32,10 @@ trainer.lr, .batch_size, .accumulate, .precision, .accelerator, ...: of all
 stages. stages.NAME.trainer.lr, stages.NAME.epochs, ...: of one stage.
 stages.NAME=null leaves a stage out.
 
+An experiment may set any of these for a stage of its own: there trainer.KEY
+changes nothing, and stages.NAME.trainer.KEY does. Where a stage counts
+epochs, max_steps does nothing.
+
 random_state=1: the one seed. redo=true: train anew what was trained with
 other settings or data, which is refused otherwise.
 

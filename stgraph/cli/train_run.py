@@ -5,9 +5,11 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
+from anndata import AnnData
 from rich.console import Console
 
 from stgraph._config import config_dir
@@ -18,7 +20,8 @@ from stgraph.data.lock import LOCK, locked
 from stgraph.errors import InputError
 from stgraph.io.write import write_h5ad
 from stgraph.tasks.pretrain import PretrainResult, pretrain
-from stgraph.training.stage_folder import first_process
+from stgraph.training.checkpoint import CONFIG, unmark
+from stgraph.training.distributed import first_process
 
 SETTINGS = "settings.yaml"
 """The settings of a run, in its folder: what makes a folder one of ours."""
@@ -64,6 +67,7 @@ def run_train(config: Mapping[str, Any], *, console: Console | None = None) -> P
     slices = read_slices(
         files, _units(data["um_per_unit"], files), slice_key=data["slice_key"], layer=data["layer"], keep=data["keep"]
     )
+    _check_writable(slices)
     out.mkdir(parents=True, exist_ok=True)
     alone: AbstractContextManager[None] = locked(out) if first_process() else nullcontext()
     with alone:
@@ -86,23 +90,58 @@ def run_train(config: Mapping[str, Any], *, console: Console | None = None) -> P
                 redo=config["redo"],
                 watch=watch,
             )
-        if first_process():
+        if first_process() and not _is_there(result, out, config, files):
             _write(result, out, config)
     _say(console, f"{out}: a model directory, and {', '.join(f'{name}.h5ad' for name in result.adatas)}")
     return out
 
 
+def _check_writable(slices: Sequence[AnnData]) -> None:
+    """Write all but the large arrays of each slice, and throw it away: better refused now than after hours."""
+    for adata in slices:
+        small = AnnData(obs=adata.obs, var=adata.var, uns=adata.uns, shape=adata.shape)
+        try:
+            with TemporaryDirectory() as folder:
+                write_h5ad(small, Path(folder, "trial.h5ad"))
+        except OSError:
+            raise
+        except Exception as error:  # AnnData has several, one of no public class
+            said = " ".join(" ".join([str(error), *getattr(error, "__notes__", [])]).split())
+            name = adata.obs["slice_id"].iloc[0] if "slice_id" in adata.obs else "a slice"
+            raise InputError(
+                f"{name}: what the slice holds beside its counts cannot be written to an h5ad file "
+                f"({said}): remove or convert it."
+            ) from error
+
+
+def _is_there(result: PretrainResult, out: Path, config: Mapping[str, Any], files: Sequence[Path]) -> bool:
+    """Whether an earlier run of the same command wrote all of this, from the files as they are now."""
+    mark = out / CONFIG
+    if any(stage.how != "kept" for stage in result.stages) or not mark.is_file():
+        return False
+    if (out / SETTINGS).read_text(encoding="utf-8") != _settings(config):
+        return False
+    newest = max(file.stat().st_mtime_ns for file in files)
+    return newest < mark.stat().st_mtime_ns and all((out / f"{name}.h5ad").is_file() for name in result.adatas)
+
+
 def _write(result: PretrainResult, out: Path, config: Mapping[str, Any]) -> None:
+    # A folder with a config.json is a complete model, of which all slices are.
+    unmark(out)
     for name, adata in result.adatas.items():
         write_h5ad(adata, out / f"{name}.h5ad")
     _write_settings(out, config)
-    # Last, for a folder with a config.json is a complete model.
     result.pretrained.save(out)
 
 
 def _write_settings(out: Path, config: Mapping[str, Any]) -> None:
     with atomic_path(out / SETTINGS) as tmp:
-        tmp.write_text(yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False), encoding="utf-8")
+        tmp.write_text(_settings(config), encoding="utf-8")
+
+
+def _settings(config: Mapping[str, Any]) -> str:
+    text: str = yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False)
+    return text
 
 
 def _check(config: Mapping[str, Any]) -> None:

@@ -43,6 +43,8 @@ class CellBatch:
         (P, 2) int64, pairs of rows that are neighbours in the tissue; None where nobody asked.
     hidden_genes, hidden_values
         What was hidden by an objective; None if nothing.
+    removed_genes
+        Genes that an objective took out of the sequences; ``at`` are rows of cells, for there is no token left.
 
     Shapes
     ------
@@ -64,6 +66,7 @@ class CellBatch:
     partner: Tensor | None = None
     hidden_genes: Hidden | None = None
     hidden_values: Hidden | None = None
+    removed_genes: Hidden | None = None
 
     def __post_init__(self) -> None:
         t, s = self.tokens.shape, self.cell.shape
@@ -110,8 +113,8 @@ class CellBatch:
         """Every cell twice, as rows s and S + s: two views for a network that is random."""
         t, s = self.num_tokens, self.num_cells
 
-        def hidden_twice(hidden: Hidden | None) -> Hidden | None:
-            return hidden and Hidden(torch.cat([hidden.at, hidden.at + t]), hidden.truth.repeat(2))
+        def hidden_twice(hidden: Hidden | None, shift: int) -> Hidden | None:
+            return hidden and Hidden(torch.cat([hidden.at, hidden.at + shift]), hidden.truth.repeat(2))
 
         return replace(
             self,
@@ -120,6 +123,7 @@ class CellBatch:
             cell=self.cell.repeat(2),
             values=None if self.values is None else self.values.repeat(2),
             partner=None if self.partner is None else torch.cat([self.partner, self.partner + s]),
-            hidden_genes=hidden_twice(self.hidden_genes),
-            hidden_values=hidden_twice(self.hidden_values),
+            hidden_genes=hidden_twice(self.hidden_genes, t),
+            hidden_values=hidden_twice(self.hidden_values, t),
+            removed_genes=hidden_twice(self.removed_genes, s),
         )

@@ -27,8 +27,9 @@ def rewire_(data: HeteroData, builder: GraphBuilder) -> None:
     farther inwards than in the slice, Delaunay spans the outline, and `RadiusByDegree` takes a slightly larger radius;
     `Radius` gives what it gives in the slice. With 18 nearest neighbours, parts of 1000 cells and one hop of halo,
     owned cells have the edges they have in the slice and 2 % more; with two hops, 0.05 to 0.14 % more (osmFISH and
-    Visium slices; of the latter 3 in 10,000 edges are missing, for neighbours tie). This happens to all parts alike,
-    whichever cells were moved, so it tells nothing.
+    Visium slices; of the latter 3 in 10,000 edges are missing, for neighbours tie). A cell that was moved beyond the
+    owned cells of the part would have longer edges than others, and is to be kept from there
+    (`stgraph.data.moving.moves_within`).
 
     PyG's ``to_data_list`` knows nothing of edges that were replaced in a batch.
 

@@ -13,12 +13,9 @@ from stgraph.data.runs import runs
 from stgraph.errors import InputError
 from stgraph.graph.arguments import check_whole
 
-_POOL = 64
-"""Batches whose cells are sorted by length among themselves: alike enough within, random enough between."""
-
 
 class TokenBudgetSampler(Sampler[list[int]]):
-    """Every cell once in an epoch, in batches of bounded size whose cells are of like length.
+    """Every cell once in an epoch, in batches of bounded size.
 
     The order is a function of ``random_state`` and the epoch alone, so training can go on at any batch of any epoch.
 
@@ -33,6 +30,10 @@ class TokenBudgetSampler(Sampler[list[int]]):
     num_neighbors
         Neighbours that are put into the batch of a cell, as long as they are not in another: for objectives that
         compare neighbours. 0 for a random order.
+    pool_batches
+        Batches whose cells are sorted by length among themselves, so that those of a batch are alike. Attention is
+        computed in groups of equal length, a few faster than many, but a batch is then one band of lengths, that is of
+        depths: 1, which leaves them random, for training.
     random_state
         Seed.
 
@@ -49,21 +50,25 @@ class TokenBudgetSampler(Sampler[list[int]]):
         max_tokens: int,
         max_cells: int | None = None,
         num_neighbors: int = 0,
+        pool_batches: int = 1,
         random_state: int = 0,
     ) -> None:
         self.cells = cells
         self.max_tokens = max_tokens
         self.max_cells = max_cells
         self.num_neighbors = num_neighbors
+        self.pool_batches = pool_batches
         self.random_state = random_state
         self.epoch = 0
         self._first_batch = 0
         self._of_epoch: tuple[int, list[NDArray[np.int64]]] | None = None
         check_budget(cells.lengths, max_tokens)
-        for name, least in (("num_neighbors", 0), ("random_state", 0)):
+        for name, least in (("num_neighbors", 0), ("pool_batches", 1), ("random_state", 0)):
             check_whole(self, name, least)
         if max_cells is not None:
             check_whole(self, "max_cells")
+        if len(cells) == 0:
+            raise InputError("TokenBudgetSampler was given no cells, so there is nothing to make batches of.")
         if num_neighbors and cells.neighbor_lists is None:
             raise InputError("TokenBudgetSampler was asked for neighbours, but CellSequences was not given any.")
 
@@ -92,7 +97,8 @@ class TokenBudgetSampler(Sampler[list[int]]):
         begins = np.ones(len(order), dtype=np.bool_)
         if self.num_neighbors and self.cells.neighbor_lists is not None:
             order, begins = neighbor_groups(*self.cells.neighbor_lists, order, self.num_neighbors)
-        order, begins = self._like_lengths(order, begins)
+        if self.pool_batches > 1:
+            order, begins = self._like_lengths(order, begins)
         ends = cut_by_budget(self.cells.lengths[order], self.max_tokens, self.max_cells, begins=begins)
         batches = [order[begin:end] for begin, end in itertools.pairwise(ends)]
         return [batches[which] for which in rng.permutation(len(batches))]
@@ -109,7 +115,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         tokens_of_batch = self.max_tokens
         if self.max_cells is not None:
             tokens_of_batch = min(tokens_of_batch, int(np.ceil(self.max_cells * lengths.mean())))
-        pool = (np.cumsum(lengths) - lengths)[begins] // (_POOL * tokens_of_batch)
+        pool = (np.cumsum(lengths) - lengths)[begins] // (self.pool_batches * tokens_of_batch)
         ranked = np.lexsort([mean, pool])
         moved = runs(np.flatnonzero(begins)[ranked], size[ranked])
         return order[moved], begins[moved]

@@ -61,6 +61,10 @@ class RandomTransform(BaseTransform):  # type: ignore[misc]
             self._seed = seed
         return self._generator
 
+    def restart(self) -> None:
+        """Draw from the beginning again."""
+        self._seed = None
+
 
 class MaskCells(RandomTransform):
     """Mark a share of the owned cells in ``cell.masked``, (n,) bool: models hide them.

@@ -49,6 +49,9 @@ _OTHERWISE = {"model_type": "bert", "position_embedding_type": "absolute", "is_d
 """Settings that would make another network of the same weights, and the value they must have."""
 
 _BERT, _HEAD, _PROJ = "bert.", "cls.predictions.", "cell_proj."
+_OURS = ("cell_head.", "gene_bias", "feature_")
+"""Weights and buffers that the published layout has no place for."""
+
 _UNUSED = re.compile(r"bert\.(pooler\.dense\.(weight|bias)|embeddings\.(position_ids|token_type_ids))")
 """What a BertModel may have that says nothing of tokens: its pooler, and buffers that older versions stored."""
 
@@ -63,12 +66,13 @@ def load_rank_encoder(folder: str | os.PathLike[str], *, random_state: int = 0) 
         ``cell_proj.bin``. The weights are those of a ``BertModel`` or of a ``BertForMaskedLM``, whose names begin with
         ``bert.`` and which has a head. The pooler of a ``BertModel`` is left out, for the cell is the class token.
     random_state
-        Seed of the head, where the file has none: it predicts nothing then until it is trained.
+        Seed of the head, where the file has none: it predicts nothing then until it is trained. And of the head that
+        tells genes from an embedding, which no file has.
 
     Returns
     -------
     RankEncoder
-        In float32 on the CPU, in eval mode.
+        In float32 on the CPU, in eval mode; the class token stands for the cell.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def load_rank_encoder(folder: str | os.PathLike[str], *, random_state: int = 0) 
     >>> from stgraph.models.bert_checkpoint import load_rank_encoder, save_rank_encoder
     >>> from stgraph.models.rank_encoder import RankEncoder
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_rank_encoder(RankEncoder(vocabulary_size=10, hidden_channels=32), folder)
+    ...     save_rank_encoder(RankEncoder(vocabulary_size=10, hidden_channels=32, pooling="class"), folder)
     ...     load_rank_encoder(folder).hidden_channels
     32
     """
@@ -105,11 +109,12 @@ def load_rank_encoder(folder: str | os.PathLike[str], *, random_state: int = 0) 
         weights.pop(copy, None)
     weights = {name: tensor for name, tensor in weights.items() if not _UNUSED.fullmatch(name)} | projection
     headless = not any(name.startswith(_HEAD) for name in weights)
-    needed = {name: tensor for name, tensor in own.items() if not (headless and name.startswith(_HEAD))}
+    ours_alone = (*_OURS, _HEAD) if headless else _OURS
+    needed = {name: tensor for name, tensor in own.items() if not name.startswith(ours_alone)}
     problems += _misfits(needed, weights)
     if problems:
         raise CheckpointError(f"The cell encoder in '{folder}' does not fit: {'; '.join(problems)}.")
-    arguments: dict[str, Any] = {**sizes}
+    arguments: dict[str, Any] = {**sizes, "pooling": "class"}
     arguments |= {ours: config.get(theirs, default) for ours, (theirs, default) in _SETTINGS.items()}
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(random_state)  # torch.manual_seed would seed every GPU, for good
@@ -121,10 +126,12 @@ def load_rank_encoder(folder: str | os.PathLike[str], *, random_state: int = 0) 
 def save_rank_encoder(model: RankEncoder, folder: str | os.PathLike[str], *, head: bool = False) -> None:
     """Write the published layout: the inverse of `load_rank_encoder`, to the bit.
 
+    The head that tells genes from an embedding is not written.
+
     Parameters
     ----------
     model
-        In float32, of finite weights.
+        In float32, of finite weights; its class token stands for the cell (``pooling="class"``).
     folder
         Where to. It must not exist, or be empty; it appears whole or not at all.
     head
@@ -136,6 +143,11 @@ def save_rank_encoder(model: RankEncoder, folder: str | os.PathLike[str], *, hea
     InputError
         If the layout has no place for the model, or the folder has content.
     """
+    if model.pooling != "class" or model.scaled:
+        raise InputError(
+            "In the published layout of the cell encoder the class token stands for the cell, and its embedding has "
+            "length 1: a model with the mean of its genes (pooling='mean') or scaled features would be read as another."
+        )
     state = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
     if any(tensor.dtype != torch.float32 for tensor in state.values()):
         raise InputError("The published layout of the cell encoder is float32: call model.float() first.")

@@ -1,23 +1,23 @@
 """The cell encoder of SToFM: genes in the order of their expression, read by a BERT."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stgraph.data.cell_batch import CellBatch
-from stgraph.models.cell_network import CellNetwork, CellStates
+from stgraph.models.cell_network import CellNetwork, CellStates, Pooling, gene_shares
 from stgraph.nn.bert import Activation, BertEncoder, activate, check_none_empty, matrix_std
 
 
 class RankEncoder(CellNetwork):
-    """Gene tokens of a cell, highest first, to an embedding of length 1: a BERT's class token, projected.
+    """Gene tokens of a cell, highest first, to an embedding: a BERT's states, pooled and projected.
 
     The first token of each cell is the class token. Weights have the names of a Hugging Face ``BertForMaskedLM``
     (``bert.*`` and ``cls.*``), and ``cell_proj.*`` is SToFM's projection; `stgraph.models.bert_checkpoint` reads
     and writes the published layout. The defaults are a small network to train oneself; Geneformer's has 6 layers of
-    256 channels and feed-forward networks of 512.
+    256 channels and feed-forward networks of 512, and its class token stands for the cell.
 
     Parameters
     ----------
@@ -29,6 +29,8 @@ class RankEncoder(CellNetwork):
         C, width of the states.
     num_layers, heads, ffn_channels, max_positions, num_types, dropout, attention_dropout, activation, norm_eps
         As for `stgraph.nn.bert.BertEncoder`.
+    pooling
+        What stands for a cell, as for `stgraph.models.cell_network.CellNetwork`; "class" in SToFM.
 
     Shapes
     ------
@@ -65,13 +67,9 @@ class RankEncoder(CellNetwork):
         attention_dropout: float = 0.02,
         activation: Activation = "relu",
         norm_eps: float = 1e-12,
+        pooling: Pooling = "mean",
     ) -> None:
-        super().__init__()
-        if out_channels < 1:
-            raise ValueError("RankEncoder needs out_channels of at least 1.")
-        self.vocabulary_size = vocabulary_size
-        self.out_channels = out_channels
-        self.hidden_channels = hidden_channels
+        super().__init__(vocabulary_size, hidden_channels, out_channels, pooling)
         self.num_layers = num_layers
         self.heads = heads
         self.ffn_channels = ffn_channels
@@ -96,17 +94,42 @@ class RankEncoder(CellNetwork):
             norm_eps=norm_eps,
         )
         self.cls = nn.ModuleDict({"predictions": _GeneHead(hidden_channels, vocabulary_size, activation, norm_eps)})
-        self.cell_proj = nn.Linear(hidden_channels, out_channels)
+        # Not of the published layout: the genes of a cell from its embedding alone.
+        self.cell_head = nn.Linear(out_channels, hidden_channels)
+        self.gene_bias = nn.Parameter(torch.zeros(vocabulary_size))
 
     def forward(self, cells: CellBatch) -> CellStates:
         """States of all tokens, and the embeddings of their cells."""
         check_none_empty(cells.offsets)
         token = self.bert(cells.tokens, cells.offsets)
-        return CellStates(token, self._project(token.index_select(0, cells.offsets[:-1])))
+        return CellStates(token, self.project(self.pool(token, cells.offsets)))
 
-    def embed(self, cells: CellBatch) -> Tensor:
-        """(S, out_channels) embeddings of length 1; in the last layer nothing but class tokens is computed."""
-        return self._project(self.bert.first(cells.tokens, cells.offsets))
+    def unit_embedding(self, cells: CellBatch) -> Tensor:
+        """(S, out_channels) of length 1; if the class token is taken, the last layer computes no other."""
+        if self.pooling == "class":
+            return self.project(self.bert.first(cells.tokens, cells.offsets))
+        return super().unit_embedding(cells)
+
+    @torch.no_grad()
+    def fit_genes(self, tokens: Tensor) -> Self:
+        """Let predictions begin at how often each gene occurs, before training.
+
+        Parameters
+        ----------
+        tokens
+            (n,) of training cells, class tokens and all. Genes that are not there count as half of one that occurs
+            once.
+
+        Returns
+        -------
+        RankEncoder
+            Itself.
+        """
+        head: Any = self.cls["predictions"]
+        shares = gene_shares(tokens, self.vocabulary_size).log().to(head.bias)
+        head.bias.copy_(shares)
+        self.gene_bias.copy_(shares)
+        return self
 
     def predict_genes(self, states: Tensor) -> Tensor:
         """(n, vocabulary_size) logits of the gene at each of n tokens, from their states (n, C)."""
@@ -114,10 +137,11 @@ class RankEncoder(CellNetwork):
         out: Tensor = head(states, self.bert.word_weight)
         return out
 
-    def _project(self, first: Tensor) -> Tensor:
-        projected = self.cell_proj(first)
-        # Never in half precision, where lengths are off by a thousandth.
-        return F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=1)
+    def predict_genes_of(self, cells: Tensor) -> Tensor:
+        """(n, vocabulary_size) logits of the genes of n cells, from their embeddings (n, out_channels) alone."""
+        # Entries of a unit vector are small: brought to unit variance, or steps would be lost on growth.
+        states = self.cell_head(cells * self.out_channels**0.5)
+        return F.linear(states, self.bert.word_weight, self.gene_bias)
 
 
 class _GeneHead(nn.Module):

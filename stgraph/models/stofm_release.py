@@ -104,7 +104,7 @@ def load_stofm_release(
     >>> from stgraph.models.rank_encoder import RankEncoder
     >>> from stgraph.models.stofm_release import SToFMRelease, load_stofm_release, save_stofm_release
     >>> from stgraph.models.stofm_se2 import SToFMSE2
-    >>> release = SToFMRelease(RankEncoder(10, out_channels=16, hidden_channels=8), SToFMSE2(16, 32, num_layers=1))
+    >>> release = SToFMRelease(RankEncoder(10, 16, 8, pooling="class"), SToFMSE2(16, 32, num_layers=1))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_stofm_release(release, folder)
     ...     load_stofm_release(folder).graph.in_channels

@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 from stgraph.data.cell_batch import CellBatch
 from stgraph.errors import InputError
-from stgraph.models.cell_network import CellNetwork, CellStates
-from stgraph.nn.bert import BertLayer, check_none_empty
+from stgraph.models.cell_network import CellNetwork, CellStates, Pooling, gene_shares
+from stgraph.nn.bert import BertLayer, check_none_empty, check_tokens
 from stgraph.nn.packed_attention import SequenceGroups
 from stgraph.nn.sparse_dropout import sparse_dropout
 from stgraph.nn.value_embedding import ContinuousValues
 
 
 class ValueEncoder(CellNetwork):
-    """Gene tokens and their values to an embedding of length 1: a transformer's class token, projected.
+    """Gene tokens and their values to an embedding: the states of a transformer, pooled and projected.
 
     A token is the embedding of its gene plus that of its value; there are no positions, so the order of the genes of a
     cell says nothing. The first token of each cell is the class token. A value that is NaN was hidden: a learnt vector
@@ -37,6 +37,8 @@ class ValueEncoder(CellNetwork):
     value_embedding
         Values (T,) to vectors (T, C): a `stgraph.nn.value_embedding.ContinuousValues`, which is the default, a
         `stgraph.nn.value_embedding.BinnedValues`, or your own.
+    pooling
+        What stands for a cell, as for `stgraph.models.cell_network.CellNetwork`.
 
     Shapes
     ------
@@ -73,13 +75,11 @@ class ValueEncoder(CellNetwork):
         dropout: float = 0.1,
         attention_dropout: float = 0.1,
         value_embedding: nn.Module | None = None,
+        pooling: Pooling = "mean",
     ) -> None:
-        super().__init__()
-        if min(vocabulary_size, out_channels, num_layers) < 1:
-            raise InputError("ValueEncoder needs vocabulary_size, out_channels and num_layers of at least 1.")
-        self.vocabulary_size = vocabulary_size
-        self.out_channels = out_channels
-        self.hidden_channels = hidden_channels
+        if min(vocabulary_size, num_layers) < 1:
+            raise InputError("ValueEncoder needs vocabulary_size and num_layers of at least 1.")
+        super().__init__(vocabulary_size, hidden_channels, out_channels, pooling)
         self.num_layers = num_layers
         self.heads = heads
         self.ffn_channels = ffn_channels
@@ -95,12 +95,13 @@ class ValueEncoder(CellNetwork):
         self.layers = nn.ModuleList(
             BertLayer(c, heads, ffn_channels, dropout, attention_dropout, "gelu", 1e-5) for _ in range(num_layers)
         )
-        self.cell_proj = nn.Linear(c, out_channels)
         self.gene_head = nn.Sequential(nn.Linear(c, c), nn.GELU(), nn.LayerNorm(c), nn.Linear(c, vocabulary_size))
         self.value_head = nn.Sequential(nn.Linear(c, c), nn.GELU(), nn.LayerNorm(c), nn.Linear(c, 1))
         self.cell_head = nn.Linear(out_channels, c)
         self.gene_bias = nn.Embedding(vocabulary_size, 1)
         nn.init.zeros_(self.gene_bias.weight)
+        self.presence_head = nn.Linear(out_channels, c)
+        self.presence_bias = nn.Parameter(torch.zeros(vocabulary_size))
         # What predictions are counted from, and in; as in the value embedding.
         self.register_buffer("value_mean", torch.tensor([4.0]))
         self.register_buffer("value_spread", torch.tensor([1.0]))
@@ -113,12 +114,7 @@ class ValueEncoder(CellNetwork):
         for layer in self.layers:
             x = layer(x, groups.sizes)
         token = groups.scatter(x)
-        return CellStates(token, self._project(token.index_select(0, cells.offsets[:-1])))
-
-    def embed(self, cells: CellBatch) -> Tensor:
-        """(S, out_channels) embeddings of length 1."""
-        states: CellStates = self(cells)
-        return states.cell
+        return CellStates(token, self.project(self.pool(token, cells.offsets)))
 
     def fit_values(self, values: Tensor) -> Self:
         """Learn what values are like, before training; the value embedding too, if it has a ``fit``.
@@ -132,8 +128,15 @@ class ValueEncoder(CellNetwork):
         -------
         ValueEncoder
             Itself.
+
+        Raises
+        ------
+        InputError
+            If none is positive.
         """
         logs = values[values > 0].double().log1p()
+        if len(logs) == 0:
+            raise InputError("ValueEncoder needs positive values to learn from: the cells have no counts.")
         if hasattr(self.value_embedding, "fit"):
             cast(Any, self.value_embedding).fit(values)
         self.value_mean = logs.mean()[None].to(self.value_mean)
@@ -144,6 +147,19 @@ class ValueEncoder(CellNetwork):
         """(n, vocabulary_size) logits of the gene at each of n tokens, from their states (n, C)."""
         out: Tensor = self.gene_head(states)
         return out
+
+    @torch.no_grad()
+    def fit_genes(self, tokens: Tensor) -> Self:
+        """Let predictions begin at how often each gene occurs; as `RankEncoder.fit_genes`."""
+        shares = gene_shares(tokens, self.vocabulary_size).log()
+        cast(nn.Linear, self.gene_head[-1]).bias.copy_(shares)
+        self.presence_bias.copy_(shares)
+        return self
+
+    def predict_genes_of(self, cells: Tensor) -> Tensor:
+        """(n, vocabulary_size) logits of the genes of n cells, from their embeddings (n, out_channels) alone."""
+        states = self.presence_head(cells * self.out_channels**0.5)
+        return F.linear(states, self.gene_embedding.weight, self.presence_bias)
 
     def predict_values(self, states: Tensor) -> Tensor:
         """(n,) ``log1p`` of the value at each of n tokens, from their states (n, C)."""
@@ -161,18 +177,8 @@ class ValueEncoder(CellNetwork):
     def _embed(self, cells: CellBatch) -> Tensor:
         if cells.values is None:
             raise InputError("A ValueEncoder reads values: tokenise the cells with their values.")
-        low, high = (int(cells.tokens.min()), int(cells.tokens.max())) if cells.num_tokens else (0, 0)
-        if not 0 <= low <= high < self.vocabulary_size:
-            raise InputError(
-                f"There are tokens from {low} to {high}, but the network's vocabulary is 0 to "
-                f"{self.vocabulary_size - 1}: it belongs to other genes."
-            )
+        check_tokens(cells.tokens, self.vocabulary_size)
         hidden = cells.values.isnan()
         value = cast(Any, self.value_embedding)(cells.values.masked_fill(hidden, 0.0))
         x = self.gene_embedding(cells.tokens) + torch.where(hidden[:, None], self.hidden_value, value)
         return sparse_dropout(self.norm(x), self.dropout, self.training)
-
-    def _project(self, first: Tensor) -> Tensor:
-        projected = self.cell_proj(first)
-        # Never in half precision, where lengths are off by a thousandth.
-        return F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=1)

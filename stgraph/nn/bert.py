@@ -39,6 +39,21 @@ def check_none_empty(offsets: Tensor) -> None:
         )
 
 
+def check_tokens(tokens: Tensor, vocabulary_size: int) -> None:
+    """Refuse tokens that are not of the vocabulary.
+
+    Raises
+    ------
+    InputError
+        If there is one.
+    """
+    if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocabulary_size:
+        raise InputError(
+            f"There are tokens from {int(tokens.min())} to {int(tokens.max())}, but the network's vocabulary is "
+            f"0 to {vocabulary_size - 1}: it belongs to other genes."
+        )
+
+
 def matrix_std(channels: int) -> float:
     """Standard deviation that matrices are drawn with: .02, as in BERT, at its 768 channels.
 
@@ -172,15 +187,17 @@ class BertEncoder(nn.Module):
         """Draw all weights as BERT does, matrices so that any width has the gain of its 768 channels.
 
         With BERT's own standard deviation of .02 a network of 64 channels says the same of all cells (the embeddings
-        of two differ by a ten-thousandth), and a contrast between them does not begin to train. Padding, token 0,
-        starts at zero.
+        of two differ by a ten-thousandth), and a contrast between them does not begin to train. Words are drawn as
+        matrices are, for genes are told by products with them; positions and types at a quarter of it, so that a token
+        says first which gene it is and then where it stands. Padding, token 0, starts at zero.
         """
+        std = matrix_std(self.word_weight.shape[1])
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=matrix_std(self.word_weight.shape[1]))
+                nn.init.normal_(module.weight, std=std)
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=std if module is self.embeddings["word_embeddings"] else std / 4)
             elif isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
         with torch.no_grad():
@@ -227,11 +244,7 @@ class BertEncoder(nn.Module):
                 f"A cell has {int(lengths.max())} tokens, but the network has {self.max_positions} positions: "
                 f"tokenize with max_length={self.max_positions} or less."
             )
-        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < len(self.word_weight):
-            raise InputError(
-                f"There are tokens from {int(tokens.min())} to {int(tokens.max())}, but the network's vocabulary is "
-                f"0 to {len(self.word_weight) - 1}: it belongs to other genes."
-            )
+        check_tokens(tokens, len(self.word_weight))
         starts = offsets[:-1].repeat_interleave(lengths, output_size=len(tokens))
         embeddings: Any = self.embeddings
         x = embeddings["word_embeddings"](tokens) + embeddings["token_type_embeddings"].weight[0]

@@ -7,6 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from stgraph.graph.arguments import check_positive
+
 
 class Balance(nn.Module, ABC):
     """Makes one loss of several. Its parameters, if it has any, are trained along with the model.
@@ -67,6 +69,15 @@ class LearnedBalance(Balance):
 
     The loss may become negative, and is not to be compared between steps; those by name are.
 
+    A logarithm has a scale of its own: with the learning rate of a large network, ``s_k`` would hardly leave 0 in all
+    of training. So `stgraph.training.loop.Trainer` gives it its own, and leaves it out where it clips gradients.
+
+    Parameters
+    ----------
+    lr
+        Largest learning rate of ``s_k``, which rises and falls as that of the network: with Adam, about the change in
+        a step.
+
     Attributes
     ----------
     log_variance
@@ -87,8 +98,10 @@ class LearnedBalance(Balance):
     {'balance.log_variance.masked_cell': 0.0, 'balance.log_variance.distance_recovery': 0.0}
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lr: float = 0.01) -> None:
         super().__init__()
+        self.lr = lr
+        check_positive(self, "lr")
         self.log_variance = nn.ParameterDict()
 
     def set_names(self, names: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 from stgraph.data.choice import choose_disjoint
 from stgraph.data.edge_types import AT_CELLS, NEAR, TO_CELL
 from stgraph.data.lengths import distance, mean_spacing_of, measure_, spacing_of
+from stgraph.data.moving import moves_within
 from stgraph.data.rewiring import rewire_
 from stgraph.errors import InputError
 from stgraph.graph.arguments import check_positive
@@ -33,16 +34,23 @@ class DistanceRecovery:
 
     Without ``rebuild`` it keeps its neighbours, though: its edges are longer than any the graph was built with, which
     gives away that it was moved and, by those whom they lead to, from where. With it, edges are found anew from where
-    cells lie now, and what the model sees is what it would see of a tissue in which the cells lie there: who was moved
-    shows only in that the cells do not match their surroundings. (On an array they do not match the array either; and a
-    model of your own that reads ``member_of`` edges, which ours do not, sees to which virtual cell a cell belonged.)
+    cells lie now, and moves that would end outside the owned cells of the part are drawn anew
+    (`stgraph.data.moving.moves_within`), for out there a moved cell would show by its long edges: so moves are a little
+    shorter than ``jitter`` says, the more so the smaller the part. Who was moved then shows in little but that cells do
+    not match their surroundings. Of cells that lie at random, in parts of 250 to 1000 with one or two hops of halo,
+    moved by 5 mean spacings, a random forest on lengths and numbers of edges told moved ones with an area under the
+    curve of 0.54 to 0.57 (0.68 to 0.75 without the drawing anew, 1 with the old edges). On an array cells that were
+    moved do not match the array either; and a model of your own that reads ``member_of`` edges, which ours do not, sees
+    to which virtual cell a cell belonged. Positions of virtual cells stay as they are, means over where their members
+    were: a virtual cell of few members tells a little of that.
 
     Parameters
     ----------
     move_rate
         Share of the cells of a part that are moved.
     jitter
-        Standard deviation of the move along each axis, in ``jitter_unit``.
+        Standard deviation of the move along each axis, in ``jitter_unit``; with ``rebuild``, before some are drawn
+        anew.
     weight
         Factor in the sum of losses.
     keep_rate
@@ -126,7 +134,10 @@ class DistanceRecovery:
         noise = torch.randn(cell.num_nodes, 2, generator=generator).to(cell.pos) * self.jitter
         unit = spacing_of(batch) if self.jitter_unit == "spacing" else mean_spacing_of(batch)
         before = cell.pos
-        cell.pos = before + torch.where(cell.moved[:, None], noise * unit[:, None], 0.0)
+        moves = torch.where(cell.moved[:, None], noise * unit[:, None], 0.0)
+        if self.rebuild is not None:
+            moves = moves_within(batch, cell.moved, unit * self.jitter, moves, generator)
+        cell.pos = before + moves
         if self.rebuild is None:
             batch[NEAR].true_length = batch[NEAR].edge_attr[:, 0]
         else:

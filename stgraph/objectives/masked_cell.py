@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from stgraph.data.choice import choose_disjoint
+from stgraph.data.leaving_out import leave_out_
 from stgraph.errors import InputError
 from stgraph.models.base import CellGraphModel, ModelOutput
 
@@ -36,6 +37,10 @@ class MaskedCell:
     error
         ``"squared"``, the mean over features; or ``"cosine"``, 1 less the cosine, for features of which only the
         direction counts. For features of length 1 the sum of squares is twice the latter, if predictions have length 1.
+    hide_from_virtual
+        Whether to take masked cells out of the virtual cells they belong to, whose features are means over all members
+        and so hold a share of the answer: a large one where a virtual cell has few members, or the model knows the
+        others. False leaves them in, as in SToFM's code.
 
     Examples
     --------
@@ -53,6 +58,7 @@ class MaskedCell:
     weight: float = 1.0
     keep_rate: float = 0.0
     error: CellError = "squared"
+    hide_from_virtual: bool = False
 
     name: ClassVar[str] = "masked_cell"
 
@@ -65,12 +71,16 @@ class MaskedCell:
             )
         if self.error not in get_args(CellError):
             raise InputError(f"MaskedCell's error is one of {', '.join(get_args(CellError))}, not {self.error!r}.")
+        if not isinstance(self.hide_from_virtual, bool):
+            raise InputError(f"MaskedCell's hide_from_virtual is true or false, not {self.hide_from_virtual!r}.")
 
     def corrupt(self, batch: HeteroData, generator: torch.Generator) -> HeteroData:
         """Mark the masked cells in ``cell.masked``, which the model hides, and in ``cell.shown`` those kept."""
         batch = copy.copy(batch)
         cell = batch["cell"]
         cell.masked, cell.shown = choose_disjoint(cell.owned, (self.mask_rate, self.keep_rate), generator)
+        if self.hide_from_virtual:
+            leave_out_(batch, cell.masked)
         return batch
 
     def count(self, batch: HeteroData) -> Tensor:

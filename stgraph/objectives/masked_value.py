@@ -50,6 +50,7 @@ class MaskedValue:
     weight: float = 1.0
 
     name: ClassVar[str] = "masked_value"
+    reads_cell: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 < self.mask_rate < 1:
@@ -92,7 +93,7 @@ class MaskedValue:
 class ValueFromCell(MaskedValue):
     """Mean squared error of ``log1p`` of hidden values, told from the embedding of the cell and the gene alone.
 
-    What the class token has to know of a cell, for it is all that is seen (scGPT's objective for cell embeddings).
+    What the embedding has to know of a cell, for it is all that is seen (scGPT's objective for cell embeddings).
     Beside `MaskedValue`, the same values are hidden for both. For a network with ``predict_values_of``.
 
     Parameters
@@ -112,6 +113,7 @@ class ValueFromCell(MaskedValue):
     """
 
     name: ClassVar[str] = "value_from_cell"
+    reads_cell: ClassVar[bool] = True
 
     def loss(self, model: Any, output: CellStates, batch: CellBatch) -> Tensor:
         """Squared error; 0 if nothing is hidden."""

@@ -11,6 +11,9 @@ from stgraph.errors import InputError
 _KINDS = ("int32", "int64", "float32", "float64")
 """Types of counts that kernels are compiled for."""
 
+_LARGEST_LOG = 20.0
+"""No logarithm of a count is above it."""
+
 
 def count_matrix(counts: Any, genes: Sequence[str], *, name: str = "The slice") -> sp.csr_matrix:
     """Take counts as CSR, of a type that kernels know, or refuse them.
@@ -18,7 +21,7 @@ def count_matrix(counts: Any, genes: Sequence[str], *, name: str = "The slice") 
     Parameters
     ----------
     counts
-        (N, G) matrix, sparse or dense.
+        (N, G) matrix, sparse or dense, or one of a file that is open (``X`` of a backed AnnData), which is read whole.
     genes
         G names of its columns.
     name
@@ -39,13 +42,32 @@ def count_matrix(counts: Any, genes: Sequence[str], *, name: str = "The slice") 
     >>> import numpy as np
     >>> from stgraph.preprocess.count_matrix import count_matrix
     >>> count_matrix(np.array([[0, 2], [1, 0]], dtype=np.uint16), ["A", "B"]).data
-    array([2., 1.])
+    array([2, 1], dtype=int32)
     """
     if counts is None:
         raise InputError(f"{name} has no counts in X, but raw counts are needed: put them there.")
-    matrix = sp.csr_matrix(counts)
+    matrix = sp.csr_matrix(counts.to_memory() if hasattr(counts, "to_memory") else counts)
     if matrix.shape[1] != len(genes):
         raise InputError(f"{name} has counts of {matrix.shape[1]} genes, but {len(genes)} names of genes.")
     if matrix.nnz and not (matrix.data.min() >= 0 and np.isfinite(matrix.data.max())):
         raise InputError(f"{name} has values in X that are negative or not finite, but raw counts are needed.")
-    return matrix if matrix.dtype.name in _KINDS else matrix.astype(np.float64)
+    if matrix.dtype.name in _KINDS:
+        return matrix
+    return matrix.astype(np.int32 if np.can_cast(matrix.dtype, np.int32) else np.float64)
+
+
+def look_normalised(counts: sp.csr_matrix) -> bool:
+    """Whether values are rather logarithms than counts: most are fractions, and none is above 20.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stgraph.preprocess.count_matrix import count_matrix, look_normalised
+    >>> raw = np.array([[0.0, 2.0], [1.0, 7.0]])
+    >>> look_normalised(count_matrix(raw, "AB")), look_normalised(count_matrix(np.log1p(raw), "AB"))
+    (False, True)
+    """
+    values = counts.data[counts.data > 0]
+    if counts.dtype.kind != "f" or len(values) == 0:
+        return False
+    return bool(values.max() <= _LARGEST_LOG and (values != np.round(values)).mean() > 0.5)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stgraph._chunks import in_chunks
 from stgraph.errors import InputError, StgraphWarning
-from stgraph.preprocess.count_matrix import count_matrix
+from stgraph.preprocess.count_matrix import count_matrix, look_normalised
 from stgraph.preprocess.gene_values import slice_name
 from stgraph.preprocess.gene_vocabulary import GeneVocabulary
 from stgraph.preprocess.orthologs import Orthologs
@@ -38,7 +38,8 @@ class RankValueTokenizer:
     Where values are equal, as most are in small panels, the published tokenizer leaves the order
     to a sort that is not stable. Here ties stand in the order of the vocabulary (the lower token first), or,
     with ``ties="random"``, in an order drawn for each cell, which
-    depends on ``random_state``, the row, and the place of a gene among the tokens of the slice.
+    depends on ``random_state``, the row, and the place of a gene among the tokens of the slice: random ties of a cell
+    are others in a subset of its slice, or if its genes are others, so that its embedding does depend on these.
 
     Parameters
     ----------
@@ -128,6 +129,13 @@ class RankValueTokenizer:
             If the counts are negative or not finite, or no gene is in the vocabulary.
         """
         matrix = count_matrix(counts, genes, name=name)
+        if look_normalised(matrix):
+            warnings.warn(
+                f"{name} has values in X that look like logarithms (most are fractions, and none is above 20), but raw "
+                "counts are needed: of others, depths and the order of genes are wrong.",
+                StgraphWarning,
+                stacklevel=3,
+            )
         slot_of, token_of, median_of = self._slots(matrix, genes, name)
         rows, room = matrix.shape[0], self.max_length - self.cls
         lengths = np.empty(rows, dtype=np.int64)
@@ -174,7 +182,7 @@ class RankValueTokenizer:
         self, matrix: sp.csr_matrix, genes: Sequence[str], name: str
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
         """Slot of each column, and token and median of each slot; slots are in the order of tokens."""
-        counted = np.bincount(matrix.indices, minlength=len(genes)) > 0
+        counted = np.bincount(matrix.indices[matrix.data > 0], minlength=len(genes)) > 0
         token = self.vocabulary.resolve(genes, counted=counted, name=name)
         median = np.where(token >= 0, self.vocabulary.median_of_token[token], np.nan)
         unknown = int((np.isnan(median) & (token >= 0)).sum())

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -19,9 +20,13 @@ _SECONDS = 3.0
 """Time after which somebody who waits at a terminal is told how long it will take."""
 
 
+_MOST_CELLS = 10_000
+"""Cells that mean and variance of features are taken of."""
+
+
 @torch.no_grad()
 def embed_cells(network: CellNetwork, cells: RaggedTokens, *, max_tokens: int = 16384) -> NDArray[np.float32]:
-    """Embedding of every cell, on the device of the network and in eval mode, without gradient.
+    """Features of every cell, on the device of the network and in eval mode, without gradient.
 
     Cells go through sorted by their length, so that each batch has few different ones. On a terminal a progress bar
     appears if it takes more than a few seconds.
@@ -71,6 +76,48 @@ def embed_cells(network: CellNetwork, cells: RaggedTokens, *, max_tokens: int = 
     finally:
         network.train(was_training)
     return out
+
+
+def scale_features(
+    network: CellNetwork, slices: Sequence[RaggedTokens], *, max_tokens: int = 16384
+) -> NDArray[np.float32]:
+    """Let the features of these cells have mean 0, and variance 1 on the mean of channels.
+
+    Unless the class token stands for the cell: then features are embeddings of length 1, as published.
+
+    Parameters
+    ----------
+    network
+        Changed in place; see `stgraph.models.cell_network.CellNetwork.scale_features`.
+    slices
+        Token sequences of the training cells. Of more than 10,000, as many at even distances are looked at.
+    max_tokens
+        As for `embed_cells`.
+
+    Returns
+    -------
+    ndarray
+        (n, out_channels) embeddings of length 1 of the cells that were looked at.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stgraph.models.rank_encoder import RankEncoder
+    >>> from stgraph.preprocess.ragged_tokens import RaggedTokens
+    >>> from stgraph.tasks.embed_cells import embed_cells, scale_features
+    >>> cells = RaggedTokens(np.array([9, 4, 9, 5, 6], dtype=np.int32), np.array([0, 2, 5]))
+    >>> network = RankEncoder(10, out_channels=16)
+    >>> unit = scale_features(network, [cells])
+    >>> round(float(embed_cells(network, cells).var(axis=0).mean()), 3)
+    1.0
+    """
+    stride = -(-sum(map(len, slices)) // _MOST_CELLS)
+    some = RaggedTokens.joined([cells.take(np.arange(0, len(cells), max(stride, 1))) for cells in slices])
+    network.scale_features(None)
+    unit = embed_cells(network, some, max_tokens=max_tokens)
+    if network.pooling == "mean":
+        network.scale_features(torch.from_numpy(unit))
+    return unit
 
 
 class _LateBar(ExitStack):

@@ -16,7 +16,7 @@ from stgraph.data.documents import fingerprint as hash_of
 from stgraph.errors import StoreError
 from stgraph.preprocess.encoder import CellEncoder
 from stgraph.tasks.unlabelled import fingerprint
-from stgraph.training.stage_folder import first_process
+from stgraph.training.distributed import first_process
 
 _FEATURES = "x"
 

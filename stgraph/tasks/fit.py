@@ -13,6 +13,7 @@ import torch
 from anndata import AnnData
 
 from stgraph._config import TARGET, import_class, instantiate, to_config
+from stgraph.data.box import SliceBox
 from stgraph.data.parts import PartDataset
 from stgraph.errors import InputError, TrainingError
 from stgraph.graph.builders import KNN, GraphBuilder
@@ -113,9 +114,10 @@ def fit(
     virtual_cells
         How cells are grouped into supernodes; None for none.
     partitioner
-        How slices are cut into parts for training.
+        How slices are cut into parts for training; and for embedding, if parts are all there is to the model (it has
+        a ``part_size``).
     num_hops
-        Hops of context around each part.
+        Hops of context around each part; such a model is given none.
     model
         The network: a config, or a callable that takes ``in_channels``.
     objectives
@@ -182,11 +184,19 @@ def fit(
     with torch.random.fork_rng():
         torch.manual_seed(random_state)
         network = make_model(in_channels=next(iter(features.values())).shape[1])
-    pretrained = Pretrained(parts["encoder"], parts["builder"], parts["virtual_cells"], network)
+    num_hops = 0 if network.part_size else num_hops
+    pretrained = Pretrained(
+        parts["encoder"],
+        parts["builder"],
+        parts["virtual_cells"],
+        network,
+        partitioner=parts["partitioner"] if network.part_size else None,
+    )
     with _timed(timings, "graph"):
         graphs = {name: pretrained.graph(adata, features[name]) for name, adata in named.items()}
     with _timed(timings, "partition"):
-        dataset = PartDataset(graphs.values(), parts["partitioner"], num_hops=num_hops)
+        box = SliceBox(graphs.values())
+        dataset = PartDataset(graphs.values(), parts["partitioner"], num_hops=num_hops, transform=box)
     with _timed(timings, "train"):
         bar = progress_bar(parts["trainer"].max_steps) if progress else nullcontext(None)
         with bar as show:

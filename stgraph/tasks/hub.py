@@ -24,7 +24,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from stgraph._files import atomic_path
 from stgraph.data.lock import locked
 from stgraph.errors import CheckpointError, InputError, StgraphWarning
-from stgraph.tasks.web import Fingerprint, Refused, Unreachable, Web
+from stgraph.tasks.web import Fingerprint, Refused, Unreachable, Web, may_be_told
 
 HUB = "https://huggingface.co"
 """The hub, unless the environment variable ``HF_ENDPOINT`` names another."""
@@ -94,7 +94,8 @@ def download_model(model_id: str, *, revision: str | None = None, web: Web | Non
     Returns
     -------
     Path
-        A folder in `cache_folder`, complete, every file of the size and hash that the hub states.
+        A folder in `cache_folder`, complete, every file of the size and hash that the hub states. What was fetched, and
+        of which commit, is said on standard error.
 
     Raises
     ------
@@ -102,12 +103,13 @@ def download_model(model_id: str, *, revision: str | None = None, web: Web | Non
         If the id or revision has not the form of one, or ``HF_ENDPOINT`` is no address.
     CheckpointError
         If the hub cannot be reached and the model is not in the cache, the hub has no such model, or what it sends is
-        not what it says.
+        not what it says, or is another commit than was asked for.
 
     Warns
     -----
     StgraphWarning
-        If the hub cannot be reached, and an earlier copy of the same branch is taken.
+        If the hub cannot be reached, and an earlier copy of the same branch is taken; or a token is not sent, for the
+        hub is not asked over https.
 
     Notes
     -----
@@ -118,19 +120,32 @@ def download_model(model_id: str, *, revision: str | None = None, web: Web | Non
         raise InputError(f"{model_id!r} is not an id on the hub, which has the form 'organisation/model'.")
     if not isinstance(revision, str) or not _REVISION.fullmatch(revision) or ".." in revision:
         raise InputError(f"{revision!r} is not a revision, which is a branch, tag or commit.")
-    home = cache_folder() / "models" / model_id.replace("/", "--")
+    endpoint = _endpoint()
+    # Another hub may have another model of this name.
+    home = cache_folder() / "models" / quote(endpoint.removeprefix("https://"), safe="") / model_id.replace("/", "--")
     ref = home / "refs" / quote(revision, safe="")
     if _COMMIT.fullmatch(revision) and _is_whole(home, revision):
         return home / revision
     web = web or Web(token=os.environ.get("HF_TOKEN") or None)
-    endpoint = _endpoint()
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         return _kept(model_id, revision, home, ref, "HF_HUB_OFFLINE is set", warn=False)
+    if web.token and not may_be_told(endpoint):
+        warnings.warn(
+            f"HF_TOKEN is not sent to {endpoint}, for others can read what goes there: use an address with https://.",
+            StgraphWarning,
+            stacklevel=3,
+        )
     try:
         commit, files = _listing(web, endpoint, model_id, revision)
         with _alone(home):
             if not _is_whole(home, commit):
                 _fetch(web, f"{endpoint}/{model_id}/resolve/{commit}", home, commit, files, model_id)
+                Console(stderr=True).print(
+                    f"fetched {model_id} from {endpoint}, commit {commit}",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
             with atomic_path(ref) as tmp:
                 tmp.write_text(commit, encoding="utf-8")
     except Unreachable as error:
@@ -165,6 +180,8 @@ def _listing(web: Web, endpoint: str, model_id: str, revision: str) -> tuple[str
         files = {name: _fingerprint(entry) for name, entry in stated.items() if _is_wanted(name)}
     except (KeyError, TypeError, ValueError) as error:
         raise Unreachable(f"its answer is not that of a hub: {type(error).__name__} {error}") from error
+    if _COMMIT.fullmatch(revision) and commit != revision:
+        raise CheckpointError(f"{endpoint} gives commit {commit} of '{model_id}', not {revision}: nothing was fetched.")
     if "config.json" not in files:
         raise CheckpointError(f"'{model_id}' at {endpoint} is no model of stgraph: it has no config.json.")
     return commit, files

@@ -89,7 +89,8 @@ def pretrain(
     builder, virtual_cells
         Positions and features to a graph.
     partitioner, num_hops
-        How graphs are cut into parts, and hops of context around each.
+        How graphs are cut into parts, and hops of context around each. A model to which a part is all there is (it has
+        a ``part_size``) gets no hops, and is given the same parts when it embeds.
     model
         The graph model: a config, or a callable that takes ``in_channels``.
     stages
@@ -140,10 +141,18 @@ def pretrain(
     """
     if isinstance(random_state, bool) or not isinstance(random_state, int) or random_state < 0:
         raise InputError(f"random_state must be a whole number, 0 or more, not {random_state!r}.")
+    if isinstance(num_hops, bool) or not isinstance(num_hops, int) or num_hops < 0:
+        raise InputError(f"num_hops must be a whole number of hops, 0 or more, not {num_hops!r}.")
     given = [slices] if isinstance(slices, AnnData) else list(slices)
     named = split_slices([ensure_canonical(adata, name=f"slice_{i}") for i, adata in enumerate(given)])
     plans: dict[str, StagePlan] = {name: instantiate(plan) for name, plan in stages.items() if plan is not None}
+    for name, plan in plans.items():
+        if not hasattr(plan, "stage"):
+            raise InputError(f"The stage '{name}' is planned by a {type(plan).__name__}, which has no stage method.")
     finder: DomainFinder | None = instantiate(domains)
+    num_cells = sum(adata.n_obs for adata in named.values())
+    if finder is not None and num_cells < getattr(finder, "n_domains", 0):
+        raise InputError(f"{num_cells} cells cannot be split into {finder.n_domains} domains: ask for fewer.")
     cells: CellEncoder = instantiate(encoder)
     run = StagedRun(
         slices=named,
@@ -160,7 +169,13 @@ def pretrain(
     results = run_stages(_made(plans, run), Path(folder) / "stages", redo=redo, watch=watch)
 
     graphs = run.graphs()
-    pretrained = Pretrained(run.encoder, run.builder, run.virtual_cells, run.model.eval())
+    pretrained = Pretrained(
+        run.encoder,
+        run.builder,
+        run.virtual_cells,
+        run.model.eval(),
+        partitioner=run.partitioner if run.model.part_size else None,
+    )
     run.model.to(run.device)
     embeddings = {name: pretrained.embed_graph(graph) for name, graph in graphs.items()}
     run.model.to("cpu")
@@ -173,12 +188,12 @@ def pretrain(
         pretrained.domains = finder.fit(list(embeddings.values()), [graph.pos for graph in graphs.values()])
     pretrained.info = {
         "slices": list(named),
-        "num_cells": sum(adata.n_obs for adata in named.values()),
+        "num_cells": num_cells,
         "random_state": random_state,
         "settings": {
             "stages": {name: to_config(plan) for name, plan in plans.items()},
             "partitioner": to_config(run.partitioner),
-            "num_hops": num_hops,
+            "num_hops": run.hops,
         },
         "stages": {result.name: {"steps": len(result.history), "last": _last(result)} for result in results},
     }
@@ -206,8 +221,6 @@ def _device(plans: Mapping[str, StagePlan]) -> str:
 def _made(plans: Mapping[str, StagePlan], run: StagedRun) -> Iterator[Stage]:
     """Stages one by one: the encoder that a stage reads is the one that the stage before left."""
     for name, plan in plans.items():
-        if not hasattr(plan, "stage"):
-            raise InputError(f"The stage '{name}' is planned by a {type(plan).__name__}, which has no stage method.")
         yield plan.stage(name, run)
 
 

@@ -17,6 +17,9 @@ from stgraph.tasks.pretrained_model import GENES, Pretrained
 from stgraph.tasks.stofm_release import is_released, load_released
 from stgraph.training.checkpoint import load_checkpoint, load_weights
 
+_SAFE_TORCH = "2.10"
+"""Before, a file may make ``torch.load`` write into memory it should not, whatever ``weights_only`` says."""
+
 __all__ = ["Pretrained", "from_pretrained"]
 
 
@@ -25,9 +28,9 @@ def from_pretrained(
 ) -> Pretrained:
     """Load a model from its directory, or by its id on the Hugging Face hub.
 
-    A string like ``"organisation/model"`` is an id, unless there is such a folder; a `Path`, or what begins with
-    ``./``, is always a folder. A model of the hub is fetched once, checked file by file, and kept in the user's cache
-    (`stgraph.tasks.hub`). No code of it is run, here or there.
+    A string like ``"organisation/model"`` is an id, unless there is such a folder, or one called ``organisation`` and
+    no ``revision`` is given; a `Path`, or what begins with ``./``, is always a folder. A model of the hub is fetched
+    once, checked file by file, and kept in the user's cache (`stgraph.tasks.hub`). No code of it is run, here or there.
 
     Parameters
     ----------
@@ -50,7 +53,7 @@ def from_pretrained(
     ------
     CheckpointError
         If the directory is missing, damaged, incomplete or of another format version, or there is no such model on
-        the hub, or the hub cannot be reached.
+        the hub, or the hub cannot be reached, or torch is too old to read its files safely.
     InputError
         If a revision of a folder is asked for, or the form of one is wrong.
 
@@ -68,12 +71,31 @@ def from_pretrained(
     1
     """
     if is_model_id(model) and not Path(model).exists():
+        parent = Path(model).parent
+        if revision is None and parent.is_dir():
+            raise CheckpointError(
+                f"There is no folder '{model}', though there is '{parent}': check the spelling. If the model of that "
+                "id on the hub is meant, say of which revision: revision='main'."
+            )
         folder = download_model(str(model), revision=revision)
+        _check_torch(folder, str(model))
     else:
         folder = Path(model)
         if revision is not None:
             raise InputError(f"'{folder}' is a folder, which has no revision: leave revision={revision!r} out.")
     return load_released(folder) if is_released(folder) else _load(folder, trust)
+
+
+def _check_torch(folder: Path, model_id: str) -> None:
+    """Refuse files of strangers that an older torch may be made to run something by."""
+    pickled = sorted(path.name for path in folder.rglob("*") if path.suffix in (".pth", ".bin"))
+    own = torch.torch_version.TorchVersion(torch.__version__)
+    if pickled and own < _SAFE_TORCH:
+        raise CheckpointError(
+            f"'{model_id}' has weights in {', '.join(pickled)}, which torch reads safely from {_SAFE_TORCH} on, and "
+            f"this is {torch.__version__}: update torch, or take a model in safetensors. If you trust who published "
+            f"it, give its folder: from_pretrained(Path({str(folder)!r}))."
+        )
 
 
 def _load(folder: Path, trust: Sequence[str]) -> Pretrained:

@@ -26,7 +26,7 @@ from stgraph.partition.spatial import CoordinateBisection
 from stgraph.preprocess.encoder import CellEncoder
 from stgraph.tasks.domains import DomainFinder
 from stgraph.tasks.model_card import CARD, card_facts, model_card
-from stgraph.training.checkpoint import save_checkpoint
+from stgraph.training.checkpoint import save_checkpoint, unmark
 
 GENES = "genes.txt"
 """Names of the genes that the encoder reads, one a line: for people, and for programs that know nothing of stgraph."""
@@ -162,6 +162,7 @@ class Pretrained:
         tensors = {"encoder": _to_tensors(self.encoder.state()), "model": self.model.state_dict()}
         if self.domains is not None:
             tensors["domains"] = _to_tensors(self.domains.state())
+        unmark(folder)
         for file, text in texts.items():
             with atomic_path(folder / file) as tmp:
                 tmp.write_text(text, encoding="utf-8")

@@ -24,8 +24,9 @@ from stgraph.preprocess.ragged_tokens import RaggedTokens
 from stgraph.tasks.feature_cache import FeatureCache, state_hash
 from stgraph.tasks.unlabelled import fingerprint
 
-_HOW_NOT_WHAT = ("accelerator", "devices", "num_nodes", "strategy", "checkpoint_every", "folder")
-"""Arguments of a trainer that do not change what it trains: a run may go on with others."""
+_HOW_NOT_WHAT = ("accelerator", "strategy", "checkpoint_every")
+"""Arguments of a trainer that do not change what it trains: a run may go on with others. The number of processes is
+none of these, for a step takes a batch of each."""
 
 
 @runtime_checkable
@@ -104,6 +105,11 @@ class StagedRun:
         return self.encoder
 
     @property
+    def hops(self) -> int:
+        """Hops of context around each part; none for a model to which a part is all there is."""
+        return 0 if self.model.part_size else self.num_hops
+
+    @property
     def model(self) -> CellGraphModel:
         """The graph model; its weights are drawn when it is first asked for."""
         if self._model is None:
@@ -155,7 +161,7 @@ class StagedRun:
             "graph": to_config(self.builder),
             "virtual_cells": to_config(self.virtual_cells),
             "partition": to_config(self.partitioner),
-            "num_hops": self.num_hops,
+            "num_hops": self.hops,
             "model": to_config(self.model),
             "random_state": self.random_state,
         }
@@ -172,12 +178,13 @@ def settings_of(plan: object) -> dict[str, Any]:
     Returns
     -------
     dict
-        Its config, without what a run may go on with otherwise: the device, the number of processes, how often
-        checkpoints are written.
+        Its config, without what a run may go on with otherwise (the kind of device, how processes talk to each other,
+        how often checkpoints are written) and without a ``max_steps`` that ``epochs`` stand in place of.
     """
     config: dict[str, Any] = to_config(plan)
     if isinstance(config.get("trainer"), dict):
-        config["trainer"] = {key: value for key, value in config["trainer"].items() if key not in _HOW_NOT_WHAT}
+        idle = (*_HOW_NOT_WHAT, "max_steps") if config.get("epochs") is not None else _HOW_NOT_WHAT
+        config["trainer"] = {key: value for key, value in config["trainer"].items() if key not in idle}
     return config
 
 

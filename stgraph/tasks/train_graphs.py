@@ -59,9 +59,7 @@ class TrainGraphs:
 
         def data() -> PartDataset:
             graphs = run.graphs()
-            return PartDataset(
-                graphs.values(), run.partitioner, num_hops=run.num_hops, transform=SliceBox(graphs.values())
-            )
+            return PartDataset(graphs.values(), run.partitioner, num_hops=run.hops, transform=SliceBox(graphs.values()))
 
         frozen: tuple[nn.Module, ...] = (run.encoder.network,) if isinstance(run.encoder, NetworkEncoder) else ()
         return Stage(

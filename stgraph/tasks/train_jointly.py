@@ -74,7 +74,7 @@ class TrainJointly:
             def transform(part: HeteroData) -> HeteroData:
                 return tokens(box(part))
 
-            return PartDataset(graphs.values(), run.partitioner, num_hops=run.num_hops, transform=transform)
+            return PartDataset(graphs.values(), run.partitioner, num_hops=run.hops, transform=transform)
 
         return Stage(
             name=name,

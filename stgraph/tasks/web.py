@@ -23,6 +23,7 @@ _LONGEST_TEXT = 1 << 24
 _LONGEST_PAUSE = 60.0
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 _NO_SUCH_RANGE = 416
+_TOKEN = "Authorization"
 
 Answer = TypeVar("Answer")
 
@@ -84,7 +85,8 @@ class Web:
     Parameters
     ----------
     token
-        Sent to the server that is asked, and to no other that it points to; None for none.
+        Sent to the server that is asked, and to no other that it points to; never over plain http, which others can
+        read, but to this machine. None for none.
     attempts
         How often to ask in vain.
     timeout
@@ -200,9 +202,9 @@ class Web:
         request = Request(url, headers={"User-Agent": f"stgraph/{__version__}", "Accept-Encoding": "identity"})
         for name, value in (headers or {}).items():
             request.add_header(name, value)
-        if self.token:
+        if self.token and may_be_told(url):
             # "Unredirected": not sent on to where the server points, which for files is another one.
-            request.add_unredirected_header("Authorization", f"Bearer {self.token}")
+            request.add_unredirected_header(_TOKEN, f"Bearer {self.token}")
         try:
             answer: http.client.HTTPResponse = _opener().open(request, timeout=self.timeout)
         except urllib.error.HTTPError as error:
@@ -250,13 +252,35 @@ def _sent_from(answer: http.client.HTTPResponse, asked: int) -> int:
     return asked
 
 
+def may_be_told(url: str) -> bool:
+    """Whether what is sent there is read by nobody on the way.
+
+    Examples
+    --------
+    >>> from stgraph.tasks.web import may_be_told
+    >>> [may_be_told(url) for url in ("https://hub.example", "http://hub.example", "http://localhost:8000/a")]
+    [True, False, True]
+    """
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in ("localhost", "127.0.0.1", "::1")
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Never from https to something that others can read or change."""
+    """Never from https to something that others can read or change; the token goes along within a server only."""
 
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
         if req.type == "https" and urllib.parse.urlsplit(newurl).scheme != "https":
             raise Refused(code)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        sent = super().redirect_request(req, fp, code, msg, headers, newurl)
+        token = req.unredirected_hdrs.get(_TOKEN)
+        if sent is not None and token is not None and _origin(newurl) == _origin(req.full_url):
+            sent.add_unredirected_header(_TOKEN, token)
+        return sent
 
 
 def _opener() -> urllib.request.OpenerDirector:

@@ -76,6 +76,14 @@ class CellObjectiveContract:
         assert count.ndim == 0
         assert count > 0
 
+    def test_reads_cell_tells_whether_the_embedding_is_trained(self, batch: CellBatch, model: CellNetwork) -> None:
+        """The projection has a gradient, unless ``reads_cell`` of the objective is false: then it has none."""
+        objective = self.make()
+        WeightedSum([objective])(model, batch, _generator(0))["loss"].backward()
+        gradient = model.cell_proj.weight.grad
+        trained = gradient is not None and bool(gradient.abs().sum() > 0)
+        assert trained is getattr(objective, "reads_cell", True)
+
     def test_nothing_to_judge(self, model: CellNetwork) -> None:
         """A batch that holds nothing to be judged gives zero, with a gradient, not NaN."""
         alone = CellBatch(
@@ -92,7 +100,7 @@ class CellObjectiveContract:
 def small_network(vocabulary_size: int = 32, dropout: float = 0.1) -> CellNetwork:
     """A network for cells of `planted_cells`, in training."""
     torch.manual_seed(0)
-    network = RankEncoder(
+    return RankEncoder(
         vocabulary_size,
         out_channels=16,
         hidden_channels=16,
@@ -101,11 +109,6 @@ def small_network(vocabulary_size: int = 32, dropout: float = 0.1) -> CellNetwor
         dropout=dropout,
         attention_dropout=0,
     )
-    with torch.no_grad():
-        # The genes are told by products with their embeddings, which are meant for hundreds of channels.
-        for name, weight in network.named_parameters():
-            weight.mul_(8 if "embeddings" in name and weight.ndim == 2 else 1)
-    return network
 
 
 def planted_cells(num_cells: int, seed: int = 0) -> CellBatch:

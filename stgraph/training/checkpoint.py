@@ -34,8 +34,8 @@ def save_checkpoint(
     Parameters
     ----------
     folder
-        Where to; created if needed. ``config.json`` comes last, so a folder that has one
-        is complete.
+        Where to; created if needed. ``config.json``, the one of an earlier model too, is
+        removed first and written last, so a folder that has one is complete.
     config
         What JSON can hold.
     tensors
@@ -43,6 +43,7 @@ def save_checkpoint(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    unmark(folder)
     files: dict[str, dict[str, Any]] = {}
     for name, group in tensors.items():
         path = folder / f"{name}.safetensors"
@@ -57,6 +58,11 @@ def save_checkpoint(
     }
     with atomic_path(folder / CONFIG) as tmp:
         tmp.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+
+
+def unmark(folder: Path) -> None:
+    """Say of a model directory, if it is one, that it is not complete: parts of it are about to be replaced."""
+    (folder / CONFIG).unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:

@@ -81,6 +81,16 @@ def make_fabric(
     return fabric
 
 
+def first_process() -> bool:
+    """Whether this process is the one that writes, of those that torchrun started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def one_process() -> bool:
+    """Whether torchrun started no other."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1
+
+
 def summed(fabric: Fabric, values: Tensor) -> Tensor:
     """Values added up over all processes."""
     if fabric.world_size == 1:

@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 
 from stgraph._config import TARGET, to_config
 from stgraph.training.batches import Batches
+from stgraph.training.random_transforms import as_at_first
 
 Fingerprint = dict[str, Any]
 
@@ -47,7 +48,7 @@ def data_print(batches: Batches) -> Fingerprint:
     for indices in plan:
         order.update(np.asarray(indices, dtype=np.int64).tobytes() + b";")
     # A transform that draws random numbers is to draw the same ones each time, and leave those of training alone.
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), as_at_first(batches):
         torch.manual_seed(0)
         for number in chosen:
             _digest(batches.units(plan[number]), content)

@@ -22,7 +22,7 @@ from stgraph.training.fingerprint import Fingerprint, data_print, module_print
 from stgraph.training.interruption import Interruption, interruptions
 from stgraph.training.layout import Layout
 from stgraph.training.noise import Noise, StreamNoise, UnitNoise
-from stgraph.training.optim import Schedule, adamw, share_of_lr
+from stgraph.training.optim import Schedule, adamw, set_lr, share_of_lr
 from stgraph.training.records import Record, check_finite
 from stgraph.training.resume import Keeper
 from stgraph.training.run_state import RunState
@@ -52,9 +52,9 @@ class Trainer:
     warmup_steps
         Steps from zero to ``lr``.
     weight_decay
-        Of AdamW, on matrices only.
+        Of AdamW, on matrices and tables of embeddings only.
     grad_clip
-        Largest norm of the gradient.
+        Largest norm of the gradient, without that of learned weights of losses.
     precision
         As Lightning Fabric names it: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"``; or
         ``"auto"``, which is ``"bf16-mixed"`` on a GPU that knows it, else ``"32-true"``.
@@ -155,7 +155,9 @@ class Trainer:
             at the end, and when Ctrl-C or SIGTERM ends it, which then happens after the
             step. If the state of this run is there, training goes on from it, and ends with
             the numbers it would have had without a break; a run that has ended is not
-            repeated. All processes must see the folder. With None nothing is kept.
+            repeated. All processes must see the folder. With None nothing is kept. Transforms of
+            `stgraph.data.transforms` go on where they were; what else draws random numbers of its own
+            does not.
 
         Returns
         -------
@@ -173,7 +175,7 @@ class Trainer:
             If the state in ``resume`` is damaged.
         """
         batches = self._batches(dataset)
-        keeper = None if resume is None else Keeper(resume, self._print(model, batches, objective))
+        keeper = None if resume is None else Keeper(resume, self._print(model, batches, objective), batches)
         with torch.random.fork_rng():
             torch.manual_seed(self.random_state)
             fabric = make_fabric(
@@ -204,9 +206,10 @@ class Trainer:
         return StreamNoise(self.random_state) if alone else UnitNoise(self.random_state)
 
     def _print(self, model: nn.Module, batches: Batches, objective: WeightedSum) -> Fingerprint:
-        """What makes this run another than others; how often it is kept does not."""
+        """What makes this run another than others; where it is computed and how often it is kept do not."""
         settings = {field.name: to_config(getattr(self, field.name)) for field in fields(self)}
-        del settings["checkpoint_every"]
+        for how in ("accelerator", "strategy", "checkpoint_every"):
+            del settings[how]
         settings["precision"] = resolved(self.precision, self.accelerator)
         return {
             "trainer": settings,
@@ -244,9 +247,8 @@ class Trainer:
         while not state.done:
             plan = batches.epoch(state.epoch)
             while state.position < layout.num_steps(len(plan)) and not state.done:
-                lr = self.lr * share_of_lr(self.schedule, len(state.history), self.warmup_steps, self.max_steps)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
+                share = share_of_lr(self.schedule, len(state.history), self.warmup_steps, self.max_steps)
+                lr = set_lr(optimizer, self.lr, share)
                 step = steps.take(plan, state.epoch, state.position, stop=asked.asked)
                 record: Record = {"step": len(state.history) + 1, "epoch": state.epoch, **step.losses}
                 record |= {"lr": lr, "cells_per_second": step.num_cells / step.seconds}

@@ -1,21 +1,26 @@
 """The optimiser, and how its learning rate goes up and down."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from stgraph.objectives.balance import LearnedBalance
 
 Schedule = Literal["cosine", "linear"]
 
 
 def adamw(module: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW that decays matrices only.
+    """AdamW that decays matrices only, tables of embeddings among them.
+
+    An embedding of one row, and a matrix of one number, are no matrices: a network may keep centres and widths in them.
 
     Parameters
     ----------
     module
-        Whose parameters.
+        Whose parameters. Those of a `stgraph.objectives.balance.LearnedBalance` in it are a group of their own, whose
+        ``own_lr`` is to stand in place of ``lr``.
     lr, weight_decay
         As of `torch.optim.AdamW`.
 
@@ -26,12 +31,42 @@ def adamw(module: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.A
     >>> [group["weight_decay"] for group in adamw(nn.Linear(2, 3), lr=0.1, weight_decay=0.5).param_groups]
     [0.5, 0.0]
     """
-    parameters = list(module.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    balances = [each for each in module.modules() if isinstance(each, LearnedBalance)]
+    own = {id(p) for balance in balances for p in balance.parameters()}
+    rows = {id(e.weight) for e in module.modules() if isinstance(e, nn.Embedding) and e.num_embeddings == 1}
+    parameters = [p for p in module.parameters() if id(p) not in own]
+    matrices = [p for p in parameters if p.ndim >= 2 and p.numel() > 1 and id(p) not in rows]
+    chosen = {id(p) for p in matrices}
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": [p for p in parameters if id(p) not in chosen], "weight_decay": 0.0},
+        *({"params": list(each.parameters()), "weight_decay": 0.0, "own_lr": each.lr} for each in balances),
     ]
     return torch.optim.AdamW(groups, lr=lr)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float, share: float) -> float:
+    """Give each group its share of its largest learning rate, which is ``lr`` but for groups with one of their own.
+
+    Returns
+    -------
+    float
+        That of ``lr``.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = group.get("own_lr", lr) * share
+    return lr * share
+
+
+def clipped(optimizer: torch.optim.Optimizer) -> list[Tensor] | None:
+    """The parameters whose gradients are clipped, where not all are: those with a learning rate of their own are not.
+
+    A weight of losses has a gradient of its own scale, which would be lost in that of a large network.
+    """
+    groups = [group for group in optimizer.param_groups if "own_lr" not in group]
+    if len(groups) == len(optimizer.param_groups):
+        return None
+    return [p for group in groups for p in group["params"]]
 
 
 def share_of_lr(schedule: Schedule, step: int, warmup_steps: int, max_steps: int) -> float:

@@ -7,9 +7,12 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from stgraph.errors import InputError
+from stgraph.training.batches import Batches
 from stgraph.training.distributed import device_state
 from stgraph.training.fingerprint import Fingerprint
 from stgraph.training.noise import Noise
+from stgraph.training.random_transforms import generator_states, random_transforms, restore_generators
 from stgraph.training.run_state import RunState, read_state, write_state
 
 
@@ -22,11 +25,14 @@ class Keeper:
         Which.
     run
         What the run is.
+    batches
+        What it trains on; transforms of it may draw random numbers of their own.
     """
 
-    def __init__(self, folder: Path, run: Fingerprint) -> None:
+    def __init__(self, folder: Path, run: Fingerprint, batches: Batches) -> None:
         self.folder = Path(folder)
         self.run = run
+        self.batches = batches
 
     def begin(self, fabric: Fabric, task: nn.Module, optimizer: torch.optim.Optimizer, noise: Noise) -> RunState:
         """Bring everything that trains to where the run was left, if there is such a place.
@@ -40,7 +46,17 @@ class Keeper:
         -------
         RunState
             Where the run is.
+
+        Raises
+        ------
+        InputError
+            If several processes have transforms with random numbers of their own, of which only those of one are kept.
         """
+        if fabric.world_size > 1 and random_transforms(self.batches):
+            raise InputError(
+                f"{type(random_transforms(self.batches)[0]).__name__} draws random numbers in each process, and a run "
+                "of several could not go on with them: train in one process, without resume, or without this transform."
+            )
         self.fabric, self.task, self.optimizer, self.noise = fabric, task, optimizer, noise
         state = read_state(self.folder, self.run)
         if state is None:
@@ -52,7 +68,9 @@ class Keeper:
         generators = state.tensors["generators"]
         torch.set_rng_state(generators["torch"])
         self.noise.generator.set_state(generators["noise"])
-        if "device" in generators:
+        restore_generators(self.batches, generators)
+        # A run may go on elsewhere, with other random numbers there.
+        if "device" in generators and self.fabric.device.type == "cuda":
             torch.cuda.set_rng_state(generators["device"], self.fabric.device)
         state.tensors = {}
         return state
@@ -66,6 +84,7 @@ class Keeper:
 
     def _tensors(self) -> dict[str, dict[str, Tensor]]:
         generators = {"torch": torch.get_rng_state(), "noise": self.noise.generator.get_state()}
+        generators |= generator_states(self.batches)
         on_device = device_state(self.fabric.device)
         if on_device is not None:
             generators["device"] = on_device

@@ -29,6 +29,10 @@ _MAKING = ".resume.tmp"
 _FORMAT_VERSION = 1
 
 
+class OtherRunError(InputError):
+    """A resume point is of a run with other settings, model or data."""
+
+
 @dataclass
 class RunState:
     """Where a run is.
@@ -119,7 +123,7 @@ def read_state(folder: Path, run: Fingerprint) -> RunState | None:
     ------
     CheckpointError
         If the file is damaged, or of another version.
-    InputError
+    OtherRunError
         If it is of another run; the message says what differs.
     """
     path = Path(folder) / RESUME_POINT
@@ -128,7 +132,7 @@ def read_state(folder: Path, run: Fingerprint) -> RunState | None:
     said, flat = _read(path)
     differs = difference(said["run"], json.loads(json.dumps(run)))
     if differs:
-        raise InputError(
+        raise OtherRunError(
             f"'{path}' is of another run, for {differs}: go on with the same settings and data, or begin anew in "
             "another folder."
         )

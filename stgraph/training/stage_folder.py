@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import nn
 from stgraph._files import atomic_path
 from stgraph.errors import CheckpointError, InputError
 from stgraph.training.checkpoint import CONFIG, load_checkpoint, load_weights, save_checkpoint
+from stgraph.training.distributed import one_process
 from stgraph.training.loop import Record
 
 Standing = Literal["new", "begun", "done"]
@@ -29,7 +29,8 @@ class StageFolder:
 
     ``config.json``, written last, is the mark of a stage that is done; ``model.safetensors`` holds its weights. Until
     then ``begun.json`` says with what it was begun, and ``running`` has the checkpoints of the trainer.
-    ``metrics.jsonl`` has one line for each step.
+    ``metrics.jsonl`` has one line for each step. A stage that is trained again stands aside, as ``.NAME.before``, until
+    its successor is done.
 
     Parameters
     ----------
@@ -96,14 +97,17 @@ class StageFolder:
         return "done" if done else "begun"
 
     def begin(self, inputs: Mapping[str, Any]) -> None:
-        """Note what the stage is begun with; nothing of an earlier run of it stays."""
+        """Note what the stage is begun with; of an earlier run of it, what it left stands aside until `finish`."""
+        if (self.path / CONFIG).is_file():
+            shutil.rmtree(self._before, ignore_errors=True)
+            self.path.replace(self._before)
         shutil.rmtree(self.path, ignore_errors=True)
         self.running.mkdir(parents=True, exist_ok=True)
         with atomic_path(self._begun) as tmp:
             tmp.write_text(json.dumps(_plain(inputs), indent=1) + "\n", encoding="utf-8")
 
     def finish(self, model: nn.Module, inputs: Mapping[str, Any], told: Mapping[str, Any]) -> None:
-        """Write the weights, then the mark; then remove what only an unfinished stage needs.
+        """Write the weights, then the mark; then remove what only an unfinished stage needs, and its predecessor.
 
         Parameters
         ----------
@@ -120,9 +124,24 @@ class StageFolder:
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove what only an unfinished stage needs."""
+        """Remove what only an unfinished stage needs, and what it was to replace."""
         shutil.rmtree(self.running, ignore_errors=True)
         self._begun.unlink(missing_ok=True)
+        shutil.rmtree(self._before, ignore_errors=True)
+
+    def bring_back(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether what an unfinished stage was to replace was done with these inputs; it then takes its place again.
+
+        Of several processes one might look while another moves folders: then nothing is brought back.
+        """
+        done = (self.path / CONFIG).is_file()
+        if done or not (self._before / CONFIG).is_file() or not one_process():
+            return False
+        if _read(self._before / CONFIG).get("inputs") != _plain(inputs):
+            return False
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._before.replace(self.path)
+        return True
 
     def load(self, model: nn.Module) -> dict[str, Any]:
         """Give ``model`` the weights the stage left.
@@ -160,6 +179,10 @@ class StageFolder:
             tmp.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
 
     @property
+    def _before(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.before")
+
+    @property
     def _begun(self) -> Path:
         return self.path / "begun.json"
 
@@ -184,11 +207,6 @@ def weights_hash(model: nn.Module) -> str:
         flat = torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(tensor.detach().flatten())
         hasher.update(flat.view(torch.uint8).numpy().tobytes())
     return hasher.hexdigest()
-
-
-def first_process() -> bool:
-    """Whether this process is the one that writes, of those that torchrun started."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _plain(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Training in stages, each done once: whatever ends the program, it goes on where it was."""
 
+import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,9 +14,11 @@ from torch import nn
 from stgraph.errors import InputError, StgraphWarning
 from stgraph.graph.arguments import check_whole
 from stgraph.objectives.base import WeightedSum
+from stgraph.training.distributed import first_process, one_process
 from stgraph.training.frozen import frozen
 from stgraph.training.loop import Record, Trainer
-from stgraph.training.stage_folder import StageFolder, first_process, weights_hash
+from stgraph.training.run_state import OtherRunError
+from stgraph.training.stage_folder import StageFolder, weights_hash
 from stgraph.training.tracking import json_lines
 
 
@@ -41,6 +44,8 @@ class Stage:
         All that decides the result, as JSON can hold it: settings, and hashes of the data.
     frozen
         Networks that the stage uses and must leave as they are.
+    finish
+        Called once the model is trained, before its weights are kept.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Stage:
     inputs: Mapping[str, Any]
     epochs: int | None = None
     frozen: Sequence[nn.Module] = ()
+    finish: Callable[[], object] | None = None
 
     def __post_init__(self) -> None:
         if not self.name or Path(self.name).name != self.name or self.name.startswith("."):
@@ -103,7 +109,7 @@ def run_stages(
     """Train in stages; those that are done are not done again.
 
     Killed at any moment and called again, it goes on where it was, with the same numbers as if it had never been
-    stopped. A stage is known by its ``inputs`` and by what the stage before it left: where these are others than those
+    stopped. A stage is known by its ``inputs`` and by what all stages before it left: where these are others than those
     it was done with, nothing is trained and the error says what differs.
 
     Parameters
@@ -113,7 +119,8 @@ def run_stages(
     folder
         Where each has a folder of its name.
     redo
-        Train those anew whose inputs changed, instead of an error; and so all that follow.
+        Train those anew whose inputs changed, instead of an error; and so all that follow. What a stage left before is
+        kept until its successor is done, and taken up again if the inputs come to be what they were.
     watch
         Is told how it goes.
 
@@ -139,7 +146,8 @@ def run_stages(
         if stage.name in [result.name for result in results]:
             raise InputError(f"Two stages are called '{stage.name}': give each a name of its own.")
         results.append(_run(stage, StageFolder(folder / stage.name), before, redo, watch))
-        before = weights_hash(stage.model)
+        # Of all stages so far: the last may have trained another network than the next one starts from.
+        before = hashlib.sha256(f"{before}{weights_hash(stage.model)}".encode()).hexdigest()
         if watch is not None:
             watch.end(results[-1])
     return results
@@ -153,7 +161,7 @@ def _run(stage: Stage, folder: StageFolder, before: str | None, redo: bool, watc
     except InputError:
         if not redo:
             raise
-        standing = "new"
+        standing = "done" if folder.bring_back(inputs) else "new"
     if standing == "done":
         folder.load(stage.model)
         stage.model.eval()
@@ -163,7 +171,19 @@ def _run(stage: Stage, folder: StageFolder, before: str | None, redo: bool, watc
     if standing == "new" and first_process():
         folder.begin(inputs)
     with frozen(stage.frozen):
-        history = _train(stage, folder, watch)
+        try:
+            history = _train(stage, folder, watch)
+        except OtherRunError as error:
+            if not (redo and one_process()):
+                raise InputError(
+                    f"{error} With redo=true, in one process, the stage '{stage.name}' begins anew; or delete "
+                    f"'{folder.path}'."
+                ) from error
+            standing = "new"
+            folder.begin(inputs)
+            history = _train(stage, folder, watch)
+        if stage.finish is not None:
+            stage.finish()
     seconds = perf_counter() - begin
     if first_process():
         folder.finish(stage.model, inputs, {"steps": len(history), "seconds": round(seconds, 3)})

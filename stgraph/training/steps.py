@@ -14,6 +14,7 @@ from stgraph.training.batches import Batches, num_cells
 from stgraph.training.distributed import summed
 from stgraph.training.layout import Layout, Turn
 from stgraph.training.noise import Noise
+from stgraph.training.optim import clipped
 
 
 class Step(NamedTuple):
@@ -174,12 +175,21 @@ class Steps:
                 self.fabric.backward(losses["loss"] * self.fabric.world_size)
             for name, loss in losses.items():
                 total[name] = loss.detach() + total[name] if name in total else loss.detach()
-        self.fabric.clip_gradients(self.task, self.optimizer, max_norm=self.grad_clip, error_if_nonfinite=False)
+        self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.fabric.world_size > 1:
             total = dict(zip(total, summed(self.fabric, torch.stack(list(total.values()))), strict=True))
         return {name: float(loss) for name, loss in total.items()}
+
+    def _clip(self) -> None:
+        chosen = clipped(self.optimizer)
+        if chosen is None:
+            self.fabric.clip_gradients(self.task, self.optimizer, max_norm=self.grad_clip, error_if_nonfinite=False)
+        else:
+            # As Fabric does, which knows no other than all.
+            self.fabric.strategy.precision.unscale_gradients(getattr(self.optimizer, "optimizer", self.optimizer))
+            nn.utils.clip_grad_norm_(chosen, max_norm=self.grad_clip)
 
     def _gathering(self, *, at: bool) -> AbstractContextManager[Any]:
         """Gradients of all processes are gathered once a step, at its last batch."""

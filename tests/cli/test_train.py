@@ -1,8 +1,10 @@
 """Training in stages from the command line: settings, results, and going on after a crash."""
 
+import inspect
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,7 +86,7 @@ def test_settings_are_shown_and_nothing_is_done(cli, tmp_path):
     [
         (("a.h5ad",), r"'a.h5ad' is no setting: they are KEY=VALUE, such as data.files=\[a.h5ad\]"),
         (("out=o", "data.files=a.h5ad"), "no stage is set: choose experiment=stofm or experiment=stofm_small"),
-        (("experiment=nix", "out=o"), "cannot be used: .*nix.*The settings there are stand in the files of configs/"),
+        (("experiment=nix", "out=o"), "cannot be used: .*nix.*The settings there are stand in files of '.*configs'"),
         (("experiment=stofm", "out=o"), r"Say which slices to train on: data.files=\[a.h5ad,b.h5ad\]"),
         (("experiment=stofm", "data.files=a.h5ad"), "Say where the results go: out=DIR"),
         (("experiment=stofm", "out=o", "data.files=a.h5ad"), "'a.h5ad'"),
@@ -148,7 +150,7 @@ def test_results(trained):
         records = [json.loads(line) for line in (out / "stages" / stage / "metrics.jsonl").read_text().splitlines()]
         assert [record["step"] for record in records] == list(range(1, len(records) + 1))
         assert f"{stage}: trained, {len(records)} steps" in log
-    assert "masked_gene" in log
+    assert "masked_cell" in log
 
 
 def test_embed_applies_it_to_a_slice(trained, cli, files, tmp_path):
@@ -172,10 +174,76 @@ def test_the_same_command_again_keeps_all(trained, cli, files):
 def test_another_setting_is_refused_and_changes_nothing(trained, refused, files):
     out, _ = trained
     before = (out / "settings.yaml").read_bytes()
-    said = refused("train", *TINY, data_files(files[:2]), f"out={out}", "trainer.lr=0.5")
+    said = refused("train", *TINY, data_files(files[:2]), f"out={out}", "trainer.batch_size=3")
     assert "'adapt'" in said
-    assert "trainer.lr was 0.001 and is 0.5" in said
+    assert "trainer.batch_size was 2 and is 3" in said
     assert (out / "settings.yaml").read_bytes() == before
+
+
+def written(out):
+    return {path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.is_file()}
+
+
+def test_what_is_there_is_not_written_again(trained, cli, files, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(trained[0], out)
+    command = ("train", *TINY, data_files(files[:2]), f"out={out}")
+    assert cli(*command).code == 0  # out= is another
+    before = written(out)
+    assert cli(*command).code == 0
+    assert written(out) == before
+    (out / "second.h5ad").unlink()
+    assert cli(*command).code == 0
+    now = written(out)
+    assert now.keys() == before.keys()
+    assert now["config.json"] > before["config.json"]
+
+
+def test_a_folder_that_is_half_written_is_no_model(trained, cli, files, tmp_path, monkeypatch):
+    from stgraph.io.write import write_h5ad
+
+    out = tmp_path / "out"
+    shutil.copytree(trained[0], out)
+
+    def full(adata, path):
+        if path.name == "second.h5ad":
+            raise OSError(28, "No space left on device")
+        write_h5ad(adata, path)
+
+    monkeypatch.setattr("stgraph.cli.train_run.write_h5ad", full)
+    result = cli("train", *TINY, data_files(files[:2]), f"out={out}")
+    assert result.code == 1
+    assert f"error: '{out}' cannot be written ([Errno 28]" in result.err
+    assert not (out / "config.json").exists()
+
+
+def test_what_cannot_be_read_is_not_called_output(cli, files, monkeypatch):
+    def gone(*_, **__):
+        raise OSError(5, "Input/output error", str(files[0]))
+
+    monkeypatch.setattr("stgraph.cli.train_run.read_slices", gone)
+    result = cli("train", *TINY, data_files(files[:2]), "out=o")
+    assert result.code == 1
+    assert f"error: [Errno 5] Input/output error: '{files[0]}'" in result.err
+    assert "cannot be written" not in result.err
+
+
+def test_what_cannot_be_written_is_refused_before_training(refused, files, monkeypatch):
+    from stgraph.io.read import read
+
+    adata = read(files[0])
+    adata.uns["thesis"] = object()
+    monkeypatch.setattr("stgraph.cli.train_run.read_slices", lambda *_, **__: [adata])
+    monkeypatch.setattr("stgraph.cli.train_run.pretrain", None)
+    said = refused("train", *TINY, data_files(files[:1]), "out=o")
+    assert re.search("what the slice holds beside its counts cannot be written to an h5ad file .*thesis", said)
+
+
+def test_a_setting_that_decides_nothing_may_change(trained, cli, files):
+    out, _ = trained
+    result = cli("train", *TINY, data_files(files[:2]), f"out={out}", "trainer.max_steps=77")
+    assert result.code == 0, result.err
+    assert "adapt: was done already" in result.err
 
 
 KILLED_AFTER = [("adapt", 2), ("spatial", 1), ("joint", 1)]
@@ -247,4 +315,4 @@ def test_settings_reach_the_run(cli, files, monkeypatch):
     assert seen["random_state"] == 7
     assert seen["stages"]["joint"]["trainer"]["random_state"] == 7
     assert set(seen) >= {"encoder", "builder", "partitioner", "model", "num_hops", "redo", "watch"}
-    assert pretrain is not stand_in
+    assert {"slices", "watch"} <= inspect.signature(pretrain).bind(folder="o", **seen).arguments.keys()

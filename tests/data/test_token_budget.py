@@ -84,10 +84,13 @@ def cells():
     return CellSequences([ragged(30, 0), ragged(20, 1)], neighbors=[ring(30), ring(20)])
 
 
+@pytest.mark.parametrize("pool", [1, 3])
 @pytest.mark.parametrize("num_neighbors", [0, 2])
 @pytest.mark.parametrize(("max_tokens", "max_cells"), [(9, None), (40, None), (40, 3), (10_000, 7), (10_000, None)])
-def test_every_cell_once_within_the_budget(cells, max_tokens, max_cells, num_neighbors):
-    sampler = TokenBudgetSampler(cells, max_tokens=max_tokens, max_cells=max_cells, num_neighbors=num_neighbors)
+def test_every_cell_once_within_the_budget(cells, max_tokens, max_cells, num_neighbors, pool):
+    sampler = TokenBudgetSampler(
+        cells, max_tokens=max_tokens, max_cells=max_cells, num_neighbors=num_neighbors, pool_batches=pool
+    )
     for epoch in range(3):
         sampler.set_epoch(epoch)
         batches = list(sampler)
@@ -118,9 +121,11 @@ def test_going_on_in_the_middle_of_an_epoch(cells):
     assert list(sampler) == whole
 
 
-def test_cells_of_a_batch_are_of_like_length():
+def test_cells_of_a_batch_are_of_like_length_if_that_is_asked():
     cells = CellSequences([ragged(2000, 0, longest=90)])
-    batches = TokenBudgetSampler(cells, max_tokens=900).batches(0)
+    at_random = TokenBudgetSampler(cells, max_tokens=900).batches(0)
+    assert np.mean([np.ptp(cells.lengths[batch]) for batch in at_random]) > 60
+    batches = TokenBudgetSampler(cells, max_tokens=900, pool_batches=64).batches(0)
     spread = np.mean([np.ptp(cells.lengths[batch]) for batch in batches])
     assert spread < 5  # of 89; in a random order, about 80
     # ... and the batches are not sorted by it.
@@ -156,6 +161,7 @@ def test_a_budget_below_the_longest_cell(cells):
     [
         ({"max_tokens": 0}, "max_tokens must be a whole number of at least 1, not 0"),
         ({"max_tokens": 9, "max_cells": 0}, "TokenBudgetSampler needs max_cells of at least 1"),
+        ({"max_tokens": 9, "pool_batches": 0}, "TokenBudgetSampler needs pool_batches of at least 1"),
         ({"max_tokens": 9, "num_neighbors": -1}, "TokenBudgetSampler needs num_neighbors of at least 0"),
         ({"max_tokens": 9, "random_state": 0.5}, "whole number as random_state"),
     ],
@@ -163,6 +169,12 @@ def test_a_budget_below_the_longest_cell(cells):
 def test_senseless_arguments(cells, arguments, message):
     with pytest.raises(InputError, match=message):
         TokenBudgetSampler(cells, **arguments)
+
+
+def test_no_cells():
+    none = CellSequences([RaggedTokens(np.empty(0, dtype=np.int32), np.zeros(1, dtype=np.int64))])
+    with pytest.raises(InputError, match="was given no cells"):
+        TokenBudgetSampler(none, max_tokens=9, max_cells=3)
 
 
 def test_neighbours_that_were_not_given():

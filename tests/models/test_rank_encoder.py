@@ -24,16 +24,67 @@ def batch(lengths=LENGTHS):
     return CellBatch(tokens.index_fill(0, offsets[:-1], 19), offsets, torch.arange(len(lengths)))
 
 
-def test_embeddings_are_of_length_1_and_the_same_both_ways():
-    model, cells = make(), batch()
+@pytest.mark.parametrize("pooling", ["class", "mean"])
+def test_embeddings_are_of_length_1_and_the_same_both_ways(pooling):
+    model, cells = make(pooling=pooling), batch()
     states = model(cells)
     assert isinstance(model, CellNetwork)
     assert states.token.shape == (17, 16)
     torch.testing.assert_close(states.cell.norm(dim=1), torch.ones(4))
     torch.testing.assert_close(model.embed(cells), states.cell)
-    torch.testing.assert_close(
-        states.cell, torch.nn.functional.normalize(model.cell_proj(states.token[cells.offsets[:-1]]), dim=1)
-    )
+    tokens = states.token.split(LENGTHS)
+    pooled = [of_cell[0] if pooling == "class" else of_cell[1:].mean(0) for of_cell in tokens]
+    expected = torch.nn.functional.normalize(model.cell_proj(torch.stack(pooled)), dim=1)
+    torch.testing.assert_close(states.cell, expected)
+
+
+@pytest.mark.parametrize("pooling", ["class", "mean"])
+def test_a_cell_without_genes_is_its_class_token(pooling):
+    model = make(pooling=pooling)
+    states = model(batch([1, 3, 1]))
+    expected = torch.nn.functional.normalize(model.cell_proj(states.token[[0, 4]]), dim=1)
+    torch.testing.assert_close(states.cell[[0, 2]], expected)
+
+
+def test_the_mean_has_the_gradient_of_a_mean():
+    model, offsets = make(), torch.tensor([0, 1, 5, 7])
+    token = torch.randn(7, 16, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda token: model.pool(token, offsets), token)
+
+
+def test_the_mean_of_a_drawn_network_tells_cells_and_its_class_token_dropout():
+    """The measure by which a readout is chosen: how far cells are apart, and how far two views of one."""
+
+    def ratio(pooling):
+        model = make(hidden_channels=32, out_channels=32, dropout=0.1, attention_dropout=0.1, pooling=pooling)
+        with torch.no_grad():
+            cells = model.embed(batch([9] * 60))
+            views = torch.stack([model.train().embed(batch([9] * 60)) for _ in range(4)])
+        return float(cells.var(0).sum() / views.var(0).sum(1).mean())
+
+    assert ratio("mean") > 4 * ratio("class")
+
+
+def test_scaled_features():
+    model, cells = make(), batch([9] * 40)
+    unit = model(cells).cell.detach()
+    assert not model.scaled
+    assert model.scale_features(unit).scaled
+    x = model.embed(cells)
+    torch.testing.assert_close(x.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
+    torch.testing.assert_close(x.var(0, correction=0).mean(), torch.tensor(1.0))
+    torch.testing.assert_close(model(cells).cell, unit)  # what objectives see stays of length 1
+    torch.testing.assert_close(torch.cdist(x, x) * model.feature_scale, torch.cdist(unit, unit), atol=1e-3, rtol=0)
+    for nothing in (None, unit[:1], unit[:1].expand(5, -1)):
+        assert not model.scale_features(nothing).scaled
+
+
+def test_predictions_begin_at_frequencies():
+    model = make().fit_genes(torch.tensor([19, 4, 4, 4, 5, 19]))
+    for bias in (model.gene_bias, model.cls["predictions"].bias):
+        shares = bias.detach().softmax(0)
+        assert float(shares[4]) == pytest.approx(3 / 14.5)  # 17 tokens that do not occur count half
+        assert float(shares[7]) == pytest.approx(0.5 / 14.5)
 
 
 def test_embedding_has_a_gradient():
@@ -67,7 +118,7 @@ def test_genes_are_predicted_as_hugging_face_does():
         max_position_embeddings=10, hidden_act="relu",
     )  # fmt: skip
     theirs = transformers.BertForMaskedLM(config).eval()
-    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("cell_proj")}
+    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(("bert", "cls"))}
     kept = theirs.load_state_dict(own, strict=False)
     assert not kept.unexpected_keys
     assert set(kept.missing_keys) <= {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}  # tied
@@ -123,3 +174,5 @@ def test_config_round_trip_and_copies():
 def test_bad_arguments():
     with pytest.raises(ValueError, match="out_channels"):
         make(out_channels=0)
+    with pytest.raises(ValueError, match="pooling must be one of class, mean, not 'max'"):
+        make(pooling="max")

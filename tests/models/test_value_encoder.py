@@ -80,7 +80,7 @@ def test_gradients_reach_every_weight(model, cells):
     states = model.train()(replace(cells, values=hidden))
     genes = model.predict_genes(states.token).logsumexp(1).sum()
     values = model.predict_values(states.token).sum() + model.predict_values_of(states.cell, cells.cell + 2).sum()
-    (genes + values).backward()
+    (genes + values + model.predict_genes_of(states.cell).logsumexp(1).sum()).backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
 
 

@@ -116,7 +116,7 @@ def test_neighbours_of_one_kind_teach_the_kinds():
     model = small_network()
     objective = WeightedSum([NeighborPairs(temperature=0.1, weight=1.0)])
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for step in range(40):
+    for step in range(80):
         loss = objective(model, planted_cells(30, seed=step), generator(step))["loss"]
         optimizer.zero_grad()
         loss.backward()

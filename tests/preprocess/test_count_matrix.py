@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from anndata import AnnData, read_h5ad
 
 from stgraph.errors import InputError
-from stgraph.preprocess.count_matrix import count_matrix
+from stgraph.preprocess.count_matrix import count_matrix, look_normalised
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float32, np.float64])
@@ -12,12 +13,40 @@ def test_csr_of_a_known_type_is_not_copied(dtype):
     assert np.shares_memory(count_matrix(counts, "abc").data, counts.data)
 
 
-@pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint64])
-def test_other_types_become_float64(dtype):
+@pytest.mark.parametrize(
+    ("dtype", "becomes"),
+    [(bool, np.int32), (np.uint8, np.int32), (np.uint16, np.int32), (np.uint32, np.float64), (np.uint64, np.float64)],
+)
+def test_other_types_become_one_that_holds_their_numbers(dtype, becomes):
     assert count_matrix(sp.csc_matrix(np.eye(3, dtype=np.float32)).astype(np.float32), "abc").format == "csr"
     matrix = count_matrix(np.eye(3).astype(dtype), "abc")
-    assert matrix.dtype == np.float64
+    assert matrix.dtype == becomes
     np.testing.assert_array_equal(matrix.toarray(), np.eye(3))
+
+
+@pytest.mark.parametrize("form", [sp.csr_matrix, np.asarray], ids=["csr", "dense"])
+def test_counts_of_an_open_file(tmp_path, form):
+    counts = np.arange(6, dtype=np.float32).reshape(2, 3)
+    AnnData(form(counts)).write_h5ad(tmp_path / "a.h5ad")
+    backed = read_h5ad(tmp_path / "a.h5ad", backed="r")
+    try:
+        np.testing.assert_array_equal(count_matrix(backed.X, "abc").toarray(), counts)
+        np.testing.assert_array_equal(count_matrix(backed[[1]].X, "abc").toarray(), counts[[1]])
+    finally:
+        backed.file.close()
+
+
+def test_logarithms_are_told_from_counts():
+    counts = np.random.default_rng(0).poisson(2.0, size=(50, 20))
+    for values, expected in (
+        (np.log1p(counts * 100.0), True),
+        (np.log1p(counts).astype(np.float32), True),
+        (counts, False),
+        (counts.astype(np.float32), False),
+        (counts * 123.4, False),  # fractions, but large: of a measure of area, say
+        (np.zeros((2, 20)), False),
+    ):
+        assert look_normalised(count_matrix(values, [str(i) for i in range(20)])) is expected
 
 
 @pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf, -np.inf])

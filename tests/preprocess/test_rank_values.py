@@ -55,6 +55,7 @@ def random_counts(n, seed, mean=1.0, dtype=np.int32, genes=42):
     return sp.csr_matrix((counts * rng.random(counts.shape) if dtype == np.float64 else counts).astype(dtype))
 
 
+@pytest.mark.filterwarnings("ignore:.*look like logarithms")  # small fractions
 @settings(max_examples=30)
 @given(
     st.integers(1, 30),
@@ -302,5 +303,14 @@ def test_genes_without_counts_are_not_missed():
     tokenizer = RankValueTokenizer(GeneVocabulary.of_medians({"a": 1.0, "b": 1.0}))
     counts = sp.csr_matrix(np.array([[1, 2, 0], [3, 0, 0]]))
     assert len(tokenizer.encode(counts, ["a", "b", "x"])) == 2  # a warning would be an error
+    explicit = sp.csr_matrix((np.array([1, 2, 0, 3]), ([0, 0, 0, 1], [0, 1, 2, 0])), shape=(2, 3))
+    assert explicit.nnz == 4
+    assert len(tokenizer.encode(explicit, ["a", "b", "x"])) == 2  # zeros that are stored are no counts
     with pytest.warns(StgraphWarning, match=r"1 genes of 3 that are not in the vocabulary .*'x'"):
         tokenizer.encode(sp.csr_matrix(np.array([[1, 2, 1]])), ["a", "b", "x"])
+
+
+def test_logarithms_are_told():
+    tokenizer = RankValueTokenizer(GeneVocabulary.of_medians({"a": 1.0, "b": 1.0}))
+    with pytest.warns(StgraphWarning, match="s1 has values in X that look like logarithms"):
+        tokenizer.encode(np.log1p(np.array([[1.0, 2.0], [3.0, 0.0]])), ["a", "b"], name="s1")

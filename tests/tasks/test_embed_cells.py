@@ -18,8 +18,7 @@ class Watching(CellNetwork):
     """Embeds a cell as its tokens' sum and number, and writes down what it was given."""
 
     def __init__(self):
-        super().__init__()
-        self.out_channels, self.vocabulary_size = 2, 100
+        super().__init__(100, hidden_channels=1, out_channels=2, pooling="class")
         self.weight = torch.nn.Parameter(torch.ones(1))
         self.seen = []
 

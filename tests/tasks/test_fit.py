@@ -7,8 +7,11 @@ import pytest
 import stgraph
 from stgraph.errors import InputError
 from stgraph.graph.builders import KNN, Radius
+from stgraph.models.pair_scope import CompletePairs
 from stgraph.models.se2_transformer import SE2Transformer
+from stgraph.models.stofm_se2 import SToFMSE2
 from stgraph.objectives.masked_cell import MaskedCell
+from stgraph.partition.spatial import CoordinateBisection
 from stgraph.training.loop import Trainer
 
 QUICK = Trainer(max_steps=3)
@@ -76,6 +79,34 @@ def test_parts_may_be_objects_configs_or_absent(tissue):
     assert "stgraph_virtual_cell" not in adata.obs
     assert "masked_cell" in result.history[0]
     assert "distance_recovery" not in result.history[0]
+
+
+def test_a_model_of_whole_parts_is_given_those_it_was_trained_on(tissue):
+    """With the box of the slice, without which ``unit="diagonal"`` has no unit, and without hops."""
+    shapes = []
+
+    class Seen(MaskedCell):
+        def corrupt(self, batch, generator):
+            shapes.append((batch["cell"].num_nodes, int(batch["cell"].owned.sum())))
+            return super().corrupt(batch, generator)
+
+    cut = CoordinateBisection(100)
+    model = functools.partial(
+        SToFMSE2, hidden_channels=8, num_layers=1, heads=2, ffn_channels=8, scope=CompletePairs(unit="diagonal")
+    )
+    result = stgraph.fit(
+        tissue, model=model, partitioner=cut, objectives=[Seen()], trainer=QUICK, domains=None, progress=False
+    )
+    partition = cut(result.graphs["synthetic_0"])
+    sizes = {len(partition.cells(number)) for number in range(partition.num_parts)}
+    assert all(nodes == owned and nodes in sizes for nodes, owned in shapes)
+    assert result.pretrained.partitioner is cut
+    assert result.settings["num_hops"] == 0
+
+
+def test_a_model_of_neighbourhoods_is_cut_as_before(fitted):
+    assert fitted.pretrained.partitioner is None
+    assert fitted.settings["num_hops"] == 1
 
 
 def test_raw_anndata_is_checked_first(tissue):

@@ -4,6 +4,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -111,6 +113,18 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "local" / "stgraph"
 
 
+def test_a_folder_that_was_misspelt_is_not_asked_of_a_hub(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    with pytest.raises(CheckpointError, match=r"no folder 'runs/stofm', though there is 'runs': .* revision='main'"):
+        stgraph.from_pretrained("runs/stofm")
+    assert small.asked == []
+    Path("lab").mkdir()
+    with pytest.raises(CheckpointError):  # no model, but asked for
+        stgraph.from_pretrained("lab/model", revision="main")
+    assert small.asked != []
+
+
 # fetching ---------------------------------------------------------------------------------------------------------
 
 
@@ -121,6 +135,58 @@ def test_a_model_by_its_id_gives_the_same_numbers(model, fitted, tissue):
     assert asked == 1 + len(model.files)
     stgraph.from_pretrained("lab/model")
     assert model.paths()[asked:] == ["/api/models/lab/model/revision/main"]
+
+
+def test_what_was_fetched_is_said_once(small, capsys):
+    folder = download_model("lab/model")
+    assert capsys.readouterr().err == f"fetched lab/model from {small.url}, commit {small.commit}\n"
+    assert download_model("lab/model") == folder
+    assert capsys.readouterr().err == ""
+
+
+def test_another_commit_than_asked_for_is_refused(small, tmp_path):
+    """As a hub may say that was tampered with, or a mirror that does not know commits."""
+    listing = small.listing
+    small.listing = lambda said: listing(said | {"sha": COMMIT})
+    with pytest.raises(CheckpointError, match=f"gives commit {COMMIT} of 'lab/model', not {small.commit}"):
+        download_model("lab/model", revision=small.commit)
+    assert not list((tmp_path / "cache").rglob("config.json"))
+
+
+def test_hubs_do_not_share_a_cache(small, serve, monkeypatch):
+    first = download_model("lab/model", revision=small.commit)
+    other = serve()
+    other.files = {"config.json": b"{1}"}
+    monkeypatch.setenv("HF_ENDPOINT", other.url)
+    second = download_model("lab/model", revision=other.commit)
+    assert first.name == second.name
+    assert (first / "config.json").read_bytes() == b"{}"
+    assert (second / "config.json").read_bytes() == b"{1}"
+
+
+def test_an_older_torch_reads_no_pickles_of_strangers(small, monkeypatch):
+    small.files["se2transformer.pth"] = b"no"
+    monkeypatch.setattr("torch.__version__", "2.9.1+cpu")
+    with pytest.raises(CheckpointError, match=r"in se2transformer.pth, .* from 2.10 on, and this is 2.9.1.*: update"):
+        stgraph.from_pretrained("lab/model")
+    for version in ("2.10.0", "2.13.0+cu130"):
+        monkeypatch.setattr("torch.__version__", version)
+        with pytest.raises(CheckpointError) as caught:
+            stgraph.from_pretrained("lab/model")
+        assert "update torch" not in str(caught.value)
+    del small.files["se2transformer.pth"]
+    small.commit = COMMIT
+    monkeypatch.setattr("torch.__version__", "2.5.0")
+    with pytest.raises(CheckpointError) as caught:
+        stgraph.from_pretrained("lab/model")
+    assert "update torch" not in str(caught.value)
+
+
+def test_a_token_that_others_could_read_is_not_sent(small, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setattr("stgraph.tasks.hub.may_be_told", lambda _: False)
+    with pytest.warns(StgraphWarning, match="HF_TOKEN is not sent to http://127"):
+        download_model("lab/model")
 
 
 def test_only_what_a_model_directory_holds_is_fetched(small, tmp_path):
@@ -274,7 +340,11 @@ def test_offline_with_an_empty_cache(hub, monkeypatch):
 
 def test_offline_with_a_copy(small, monkeypatch):
     folder = download_model("lab/model")
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+
+    def nobody(*_, **__):
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr("stgraph.tasks.web._opener", lambda: SimpleNamespace(open=nobody))
     with pytest.warns(StgraphWarning, match=r"copy of 'main' in the cache \(commit a{12}\), for .*cannot be reached"):
         assert download_model("lab/model") == folder
     with pytest.raises(CheckpointError, match="revision 'v1'"):
@@ -343,7 +413,7 @@ def test_code_in_a_model_of_the_hub_is_not_run(model):
 
 def test_who_comes_second_waits_and_finds_the_work_done(small, tmp_path, monkeypatch):
     """Another process holds the lock; when it lets go, the model is there."""
-    home = tmp_path / "cache" / "models" / "lab--model"
+    home = tmp_path / "cache" / "models" / quote(small.url, safe="") / "lab--model"
     home.mkdir(parents=True)
     code = (
         "import sys, pathlib\n"

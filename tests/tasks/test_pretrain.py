@@ -183,6 +183,31 @@ def test_that_a_network_was_drawn_is_said_only_where_it_stays_so(two, tmp_path):
     assert not any("as it was drawn" in str(warning.message) for warning in said)
 
 
+def test_a_model_of_whole_parts_embeds_the_parts_it_was_trained_on(two, tmp_path):
+    """Without hops, of the same cells; and the model that is kept gives these embeddings."""
+    parts = parts_of_a_run() | {"encoder": LogPCA(n_components=5), "partitioner": CoordinateBisection(70)}
+    parts["model"] = parts["model"] | {"scope": {"_target_": "stgraph.models.pair_scope.CompletePairs",
+                                                 "unit": "diagonal"}}  # fmt: skip
+    seen = []
+
+    class Seen(MaskedCell):
+        def corrupt(self, batch, generator):
+            seen.append(batch["cell"].index[batch["cell"].ptr[0] : batch["cell"].ptr[1]])
+            assert batch["cell"].owned.all()
+            return super().corrupt(batch, generator)
+
+    result = pretrain(two[:1], tmp_path / "run", stages={"spatial": replace(STAGES["spatial"], objectives=[Seen()])},
+                      **parts)  # fmt: skip
+    assert result.pretrained.partitioner == CoordinateBisection(70)
+    partition = result.pretrained.partitioner(result.graphs["synthetic_0"])
+    cut = [partition.cells(number).tolist() for number in range(partition.num_parts)]
+    assert all(sorted(cells.tolist()) in cut for cells in seen)
+    result.pretrained.save(tmp_path / "model")
+    embedded = stgraph.embed(two[0], tmp_path / "model").obsm["X_stgraph"]
+    np.testing.assert_allclose(embedded, result.adatas["synthetic_0"].obsm["X_stgraph"], rtol=1e-4, atol=1e-5)
+    assert stgraph.from_pretrained(tmp_path / "model").partitioner == CoordinateBisection(70)
+
+
 def test_collapse_is_said(two, tmp_path):
     class Alike(LogPCA):
         def transform(self, adata):
@@ -196,8 +221,15 @@ def test_collapse_is_said(two, tmp_path):
 def test_bad_arguments(two, tmp_path):
     with pytest.raises(InputError, match="random_state must be a whole number"):
         pretrain(two, tmp_path, stages=STAGES, random_state=-1, **parts_of_a_run())
-    with pytest.raises(InputError, match="'spatial' is planned by a Trainer, which has no stage method"):
-        pretrain(two, tmp_path, stages={"spatial": TRAINER}, **parts_of_a_run())
+    for wrong, message in (
+        ({"stages": {**STAGES, "last": TRAINER}}, "'last' is planned by a Trainer, which has no stage method"),
+        ({"num_hops": -1}, "num_hops must be a whole number of hops"),
+        ({"num_hops": True}, "num_hops must be a whole number of hops"),
+        ({"domains": MixtureDomains(n_domains=401)}, "400 cells cannot be split into 401 domains"),
+    ):
+        with pytest.raises(InputError, match=message):
+            pretrain(two, tmp_path, **{"stages": STAGES} | parts_of_a_run() | wrong)
+        assert list(tmp_path.iterdir()) == [], "something was trained before it was refused"
     for plan in (AdaptCells, TrainGraphs, TrainJointly):
         with pytest.raises(InputError, match="epochs"):
             plan(epochs=0)
@@ -208,9 +240,21 @@ def test_bad_arguments(two, tmp_path):
 def test_plans_are_configs():
     for plan in STAGES.values():
         assert to_config(plan)["trainer"]["max_steps"] == 3
-    settings = settings_of(replace(STAGES["joint"], trainer=replace(TRAINER, accelerator="auto", devices=2)))
-    assert settings == settings_of(STAGES["joint"])
-    assert "accelerator" not in settings["trainer"]
+
+
+def test_settings_that_decide_nothing_are_left_out():
+    joint = STAGES["joint"]
+
+    def with_trainer(plan=joint, **changes):
+        return settings_of(replace(plan, trainer=replace(TRAINER, **changes)))
+
+    assert with_trainer(accelerator="auto", strategy="ddp", checkpoint_every=9) == settings_of(joint)
+    # A step takes a batch of each process.
+    assert with_trainer(devices=2) != settings_of(joint)
+    assert with_trainer(num_nodes=2) != settings_of(joint)
+    assert with_trainer(max_steps=9) != settings_of(joint)
+    by_epochs = replace(joint, epochs=2)
+    assert with_trainer(by_epochs, max_steps=9) == settings_of(by_epochs)
 
 
 def test_objectives_by_name_or_not():

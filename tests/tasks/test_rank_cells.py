@@ -45,7 +45,7 @@ def published(tmp_path_factory, slices):
     """A folder of a cell encoder, and one of its vocabulary: the genes of the slices, named otherwise."""
     folder = tmp_path_factory.mktemp("published")
     torch.manual_seed(3)
-    model = RankEncoder(64, 6, 16, heads=2, max_positions=50)
+    model = RankEncoder(64, 6, 16, heads=2, max_positions=50, pooling="class")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -55,12 +55,16 @@ def published(tmp_path_factory, slices):
     return folder
 
 
-def test_rows_of_length_1_for_any_slice(encoder, slices):
-    for adata in (*slices, slices[2][:1].copy()):
+def test_features_are_centred_and_scaled_by_the_slices_to_fit(encoder, slices):
+    fitted_to = np.concatenate([encoder.transform(adata) for adata in slices[:2]])
+    np.testing.assert_allclose(fitted_to.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(fitted_to.var(axis=0).mean(), 1, atol=1e-3)
+    for adata in (slices[2], slices[2][:1].copy()):
         x = encoder.transform(adata)
         assert x.dtype == np.float32
         assert x.shape == (adata.n_obs, 6)
-        np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1, atol=1e-6)
+        unit = x * encoder.network.feature_scale.numpy() + encoder.network.feature_mean.numpy()
+        np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-5)
     assert encoder.genes == list(slices[0].var_names)
 
 
@@ -70,16 +74,17 @@ def test_is_the_network_on_the_tokens(encoder, slices):
     x = encoder.transform(slices[2])
     for row in (0, 17, 79):
         states = encoder.network.bert(torch.tensor(tokens[row]).long(), torch.tensor([0, len(tokens[row])]))
-        expected = torch.nn.functional.normalize(encoder.network.cell_proj(states[:1]), dim=1)
-        np.testing.assert_allclose(x[row], expected[0].detach(), atol=1e-5)
+        unit = torch.nn.functional.normalize(encoder.network.cell_proj(states[1:].mean(0)), dim=0)
+        expected = (unit - encoder.network.feature_mean) / encoder.network.feature_scale
+        np.testing.assert_allclose(x[row], expected.detach(), atol=1e-4)
 
 
 def test_a_cell_depends_on_no_other(encoder, slices):
     whole = encoder.transform(slices[2])
     order = np.random.default_rng(0).permutation(80)[:30]
-    np.testing.assert_allclose(encoder.transform(slices[2][order].copy()), whole[order], atol=1e-5)
+    np.testing.assert_allclose(encoder.transform(slices[2][order].copy()), whole[order], atol=1e-4)
     genes = np.random.default_rng(0).permutation(60)
-    np.testing.assert_allclose(encoder.transform(slices[2][:, genes].copy()), whole, atol=1e-5)
+    np.testing.assert_allclose(encoder.transform(slices[2][:, genes].copy()), whole, atol=1e-4)
     deeper = slices[2].copy()
     deeper.X = deeper.X * 3  # the order of the genes is the same
     np.testing.assert_array_equal(encoder.transform(deeper), whole)
@@ -148,7 +153,9 @@ def test_published_weights(published, slices):
     assert encoder.genes == HUMAN
     x = encoder.transform(slices[0])
     assert x.shape == (80, 6)
+    np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1, atol=1e-6)
     assert encoder.network.vocabulary_size == 64
+    assert encoder.network.pooling == "class"
     # The same by config, whose fit looks at no slice.
     again = instantiate(to_config(encoder)).fit(slices[1:])
     assert np.array_equal(again.transform(slices[0]), x)
@@ -157,6 +164,22 @@ def test_published_weights(published, slices):
     assert np.array_equal(moved.transform(slices[0]), x)
     with pytest.raises(InputError):
         moved.fit(slices)
+
+
+def test_the_seed_draws_the_heads_of_published_weights(published):
+    folders = str(published / "cell_encoder"), str(published / "vocabulary")
+    first, same, other = (RankCells(*folders, max_length=50, random_state=seed).fit([]).network for seed in (0, 0, 1))
+    head = "cls.predictions.transform.dense.weight"
+    assert torch.equal(first.state_dict()[head], same.state_dict()[head])
+    assert not torch.equal(first.state_dict()[head], other.state_dict()[head])
+    assert torch.equal(first.cell_proj.weight, other.cell_proj.weight)
+
+
+def test_predictions_of_a_drawn_network_begin_at_the_frequency_of_genes(encoder, slices):
+    tokens = np.concatenate([encoder.tokenize(adata).tokens for adata in slices[:2]])
+    shares = np.bincount(tokens, minlength=encoder.network.vocabulary_size) / len(tokens)
+    predicted = torch.softmax(encoder.network.gene_bias, 0).detach().numpy()
+    np.testing.assert_allclose(predicted, shares, atol=1e-3)
 
 
 def test_orthologs_translate_and_are_part_of_the_state(published, slices, tmp_path):
@@ -245,9 +268,9 @@ def test_bad_settings_and_bad_ties(slices):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda s: s.pop("sizes"), InputError, "must hold"),
+        (lambda s: s.pop("config"), InputError, "must hold"),
         (lambda s: s.update(more=np.ones(1)), InputError, "must hold"),
-        (lambda s: s.update(sizes=np.frombuffer(b"{", dtype=np.uint8)), InputError, "how large its network is"),
+        (lambda s: s.update(config=np.frombuffer(b"{", dtype=np.uint8)), InputError, "how its network is built"),
         (lambda s: s.pop("network.cell_proj.bias"), CheckpointError, "missing 'cell_proj.bias'"),
         (lambda s: s.update({"network.x": np.ones(1)}), CheckpointError, "unknown 'x'"),
         (lambda s: s.pop("vocabulary.tokens"), InputError, "state of GeneVocabulary"),

@@ -55,7 +55,8 @@ def vocabulary(_two_slices):
 @pytest.fixture(scope="module")
 def release(vocabulary):
     torch.manual_seed(0)
-    cells = RankEncoder(vocabulary.num_tokens + 3, WIDTH, 16, num_layers=1, ffn_channels=24, max_positions=40)
+    size = vocabulary.num_tokens + 3
+    cells = RankEncoder(size, WIDTH, 16, num_layers=1, ffn_channels=24, max_positions=40, pooling="class")
     graph = SToFMSE2(WIDTH, 16, num_layers=2, heads=2, ffn_channels=8, num_kernels=5, mask_value=-100.0)
     for network in (cells, graph):
         for parameter in network.parameters():
@@ -194,8 +195,9 @@ def test_it_becomes_a_model_directory_that_needs_no_other_folder(folder, cells, 
 
 @pytest.mark.filterwarnings("ignore:.* 1 genes of 80")
 def test_a_model_trained_here_can_be_published(slices, tmp_path):
+    settings = {"hidden_channels": 16, "num_layers": 1, "out_channels": WIDTH, "pooling": "class"}
     with pytest.warns(StgraphWarning, match="has no weights"):
-        encoder = RankCells(settings={"hidden_channels": 16, "num_layers": 1, "out_channels": WIDTH}).fit(slices)
+        encoder = RankCells(settings=settings).fit(slices)
     model = SToFMSE2(WIDTH, 16, 1, 2, 16, 8, scope=CompletePairs(neighbors=50, unit="diagonal")).eval()
     ours = stgraph.tasks.pretrained.Pretrained(encoder, KNN(), SToFMVirtualCells(), model, partitioner=SquareTiles())
     save_released(ours, tmp_path / "ckpt")

@@ -154,6 +154,45 @@ def test_the_token_goes_to_the_server_that_is_asked_and_to_no_other(hub, url, se
     assert (tmp_path / "a").read_bytes() == CONTENT
 
 
+def test_the_token_goes_along_within_a_server(hub, url, tmp_path):
+    """As where a model was renamed, and may be read by some only."""
+    hub.faults = [lambda handler, _: handler.answer(307, b"", Location=url.removeprefix(hub.url))]
+    Web(token="secret").file(url, tmp_path / "a", fingerprint())
+    assert [headers.get("Authorization") for _, headers in hub.asked] == ["Bearer secret"] * 2
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        ("https://hub.example/b", True),
+        ("https://hub.example:443/b", True),
+        ("https://hub.example:8443/b", False),
+        ("https://files.hub.example/b", False),
+    ],
+)
+def test_a_server_is_scheme_host_and_port(there, told):
+    request = Request("https://hub.example/a")
+    request.add_unredirected_header("Authorization", "Bearer secret")
+    sent = _Redirects().redirect_request(request, None, 302, "", {}, there)
+    assert ("Authorization" in sent.unredirected_hdrs) is told
+    assert "Authorization" not in sent.headers
+
+
+def test_the_token_is_never_sent_where_others_can_read_it(monkeypatch):
+    sent = []
+
+    class Opener:
+        def open(self, request, timeout):
+            sent.append(request.has_header("Authorization"))
+            raise ValueError("enough")
+
+    monkeypatch.setattr("stgraph.tasks.web._opener", Opener)
+    for url in ("http://hub.example/a", "https://hub.example/a", "http://localhost:80/a"):
+        with pytest.raises(Unreachable, match="enough"):
+            Web(token="secret").json(url)
+    assert sent == [False, True, True]
+
+
 def test_files_of_this_machine_are_not_read(hub, url, tmp_path):
     (tmp_path / "secret").write_text("{}")
     with pytest.raises(Unreachable, match="is not an address of the web"):

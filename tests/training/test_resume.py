@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch_geometric.transforms import Compose
 
+from stgraph.data.box import SliceBox
 from stgraph.data.parts import PartDataset
+from stgraph.data.transforms import DropGenes, JitterPositions
 from stgraph.errors import CheckpointError, InputError
 from stgraph.graph.build import build_graph
 from stgraph.models.se2_transformer import SE2Transformer
@@ -16,6 +19,8 @@ from stgraph.objectives.base import WeightedSum
 from stgraph.objectives.distance_recovery import DistanceRecovery
 from stgraph.objectives.masked_cell import MaskedCell
 from stgraph.partition.spatial import CoordinateBisection
+from stgraph.training.batches import PartBatches
+from stgraph.training.fingerprint import data_print
 from stgraph.training.loop import Trainer
 from stgraph.training.run_state import RESUME_POINT
 
@@ -77,6 +82,36 @@ def test_stopped_at_every_step(dataset, tmp_path):
     run = Run(dataset, tmp_path).interrupted(*range(1, STEPS))
     assert run.attempts == STEPS
     assert_same(run, whole)
+
+
+def test_transforms_go_on_where_they_were(tissue, tmp_path):
+    def run(folder):
+        # Anew for each attempt, as in a new process.
+        again = Run(None, folder, warmup_steps=1)
+        attempt = again.attempt
+
+        def with_data(*arguments, **changed):
+            transform = Compose([SliceBox([graph]), JitterPositions(0.3), DropGenes(0.2)])
+            again.dataset = PartDataset([graph], CoordinateBisection(110), transform=transform)
+            return attempt(*arguments, **changed)
+
+        again.attempt = with_data
+        return again
+
+    graph = build_graph(tissue)
+    assert_same(run(tmp_path).interrupted(2, 3), run(None).attempt())
+
+
+def test_what_tells_runs_apart_draws_nothing_from_transforms(tissue):
+    graph, transform = build_graph(tissue), JitterPositions(0.3)
+    batches = PartBatches(PartDataset([graph], CoordinateBisection(110), transform=transform))
+    first = data_print(batches)
+    before = transform.generator.get_state()
+    batches.units([0, 1])
+    moved_on = transform.generator.get_state()
+    assert not torch.equal(before, moved_on)
+    assert data_print(batches) == first
+    assert torch.equal(transform.generator.get_state(), moved_on)
 
 
 def test_with_bfloat16(dataset, tmp_path):

@@ -193,6 +193,58 @@ def test_redo_trains_what_changed_and_all_that_follows(stage, tmp_path):
     assert [r.how for r in run_stages([stage, trained, third], tmp_path)] == ["kept"] * 3
 
 
+def test_in_the_middle_of_a_stage_another_device_goes_on(stage, tmp_path, monkeypatch):
+    with pytest.raises(CrashError):
+        run_stages([stage], tmp_path, watch=CrashAt("first", 3))
+    elsewhere = replace(TRAINER, accelerator="auto", strategy="ddp")
+    assert run_stages([replace(stage, model=new_model(), trainer=elsewhere)], tmp_path)[0].how == "resumed"
+
+
+def test_in_the_middle_of_a_stage_another_trainer_begins_anew_if_it_may(stage, tmp_path):
+    """One whose settings are not among the inputs, as where precision is chosen by the device."""
+    with pytest.raises(CrashError):
+        run_stages([stage], tmp_path, watch=CrashAt("first", 3))
+    other = replace(stage, model=new_model(), trainer=replace(TRAINER, precision="bf16-mixed"))
+    with pytest.raises(InputError, match=r"precision is '32-true', not 'bf16-mixed'.* With redo=true, in one process"):
+        run_stages([other], tmp_path)
+    assert run_stages([other], tmp_path, redo=True)[0].how == "trained"
+    expected = replace(other, model=new_model())
+    run_stages([expected], tmp_path / "whole")
+    assert weights_hash(expected.model) == weights_hash(other.model)
+
+
+def test_what_is_trained_again_stands_until_its_successor_is_done(stage, model, tmp_path):
+    run_stages([stage], tmp_path)
+    left = weights_hash(model)
+    other = replace(stage, inputs={"of": "another"}, trainer=replace(TRAINER, random_state=1))
+    with pytest.raises(CrashError):
+        run_stages([other], tmp_path, redo=True, watch=CrashAt("first", 3))
+    stood = new_model()
+    StageFolder(tmp_path / ".first.before").load(stood)
+    assert weights_hash(stood) == left
+    # Gone back on, and to what was: it is there.
+    assert run_stages([replace(stage, model=new_model())], tmp_path, redo=True)[0].how == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]
+    # Begun again, and this time to the end.
+    with pytest.raises(CrashError):
+        run_stages([other], tmp_path, redo=True, watch=CrashAt("first", 3))
+    assert run_stages([other], tmp_path)[0].how == "resumed"
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]
+
+
+def test_a_stage_begins_from_all_before_it_not_only_from_the_last(stage, tmp_path):
+    """The middle one trains another network, and comes out the same whatever the first did."""
+
+    def three(first):
+        between = replace(stage, name="between", model=new_model(), inputs={"of": "between"})
+        return [first, between, second(first)]
+
+    run_stages(three(stage), tmp_path)
+    otherwise = replace(stage, model=new_model(), inputs={"seed": 1}, trainer=replace(TRAINER, random_state=1))
+    results = run_stages(three(otherwise), tmp_path, redo=True)
+    assert [result.how for result in results] == ["trained"] * 3
+
+
 def test_other_weights_before_are_other_inputs(stage, tmp_path):
     run_stages([stage, second(stage)], tmp_path)
     otherwise = replace(stage, name="zeroth", inputs={"of": "zeroth"}, trainer=replace(TRAINER, random_state=3))

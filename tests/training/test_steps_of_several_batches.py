@@ -62,13 +62,17 @@ def test_accumulated_batches(dataset, accumulate, batch_size, large):
     assert_alike(small, train(dataset, batch_size=large, noise="parts"))
 
 
-def test_the_gradient_of_the_first_step(dataset, tmp_path):
-    """Adam divides by the size of a gradient, so it would hide a wrong factor; its first moments do not."""
+@pytest.mark.parametrize("grad_clip", [1e6, 0.05])
+def test_the_gradient_of_the_first_step(dataset, tmp_path, grad_clip):
+    """Adam divides by the size of a gradient, so it would hide a wrong factor; its first moments do not.
+
+    What is clipped is the gradient of the step, not that of each batch in it, and not that of weights of losses.
+    """
     moments = []
     for name, settings in {"small": {"accumulate": 4}, "large": {"batch_size": 4, "noise": "parts"}}.items():
         torch.manual_seed(0)
         objective = WeightedSum([MaskedCell(), DistanceRecovery(), LearnedBalance()])
-        trainer = Trainer(**SETTINGS | {"max_steps": 1} | settings)
+        trainer = Trainer(**SETTINGS | {"max_steps": 1, "grad_clip": grad_clip} | settings)
         trainer.fit(SE2Transformer(20, hidden_channels=16), dataset, objective, resume=tmp_path / name)
         state = load_file(tmp_path / name / RESUME_POINT)
         moments.append({key: value for key, value in state.items() if key.endswith("/exp_avg")})
@@ -77,6 +81,9 @@ def test_the_gradient_of_the_first_step(dataset, tmp_path):
     assert max(float(moment.abs().max()) for moment in large.values()) > 1e-3
     for name, moment in large.items():
         assert torch.allclose(small[name], moment, rtol=1e-4, atol=1e-7), name
+    norm = torch.stack([moment.norm() for moment in large.values() if moment.ndim]).norm() / 0.1
+    assert norm > 0.1 if grad_clip > 1 else norm == pytest.approx(grad_clip, rel=1e-3)
+    assert max(float(moment.abs()) for moment in large.values() if not moment.ndim) / 0.1 > 0.05
 
 
 def test_a_learned_balance_is_trained_along(dataset):
