@@ -113,8 +113,10 @@ def test_starts_as_bert_does_with_matrices_by_their_width(channels):
         elif "LayerNorm" in name:
             assert (parameter == 1).all(), name
         else:
-            expected = 0.02 if "embeddings" in name else 0.02 * (768 / channels) ** 0.5
-            assert float(parameter.detach().std()) == pytest.approx(expected, rel=0.1), name
+            share = 0.25 if "position" in name or "token_type" in name else 1.0
+            expected = share * 0.02 * (768 / channels) ** 0.5
+            few = parameter.numel() < 1000
+            assert float(parameter.detach().std()) == pytest.approx(expected, rel=0.3 if few else 0.1), name
 
 
 def test_fresh_networks_tell_cells_apart_at_any_width():
