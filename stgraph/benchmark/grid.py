@@ -146,7 +146,7 @@ class Grid:
             content[kind] = {name: own.get(name) for name in names} if isinstance(own, Mapping) else names
         studies = [_study(name, entry) for name, entry in dict(content.get("studies") or {}).items()]
         if "tasks" in changes:
-            # Of what a study asks for, that which was asked for now.
+            # A study runs those of its own tasks that are named now.
             narrowed = set(content["tasks"])
             studies = [
                 study if study.tasks is None else replace(study, tasks=[n for n in study.tasks if n in narrowed])

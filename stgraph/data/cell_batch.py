@@ -1,5 +1,6 @@
 """Cells as sequences of tokens, end to end without padding: what a network of cells reads."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
@@ -98,6 +99,12 @@ class CellBatch:
         """(T,) int64, the row of the cell each token belongs to."""
         rows = torch.arange(self.num_cells, device=self.tokens.device)
         return rows.repeat_interleave(self.lengths, output_size=self.num_tokens)
+
+    def genes(self, special_tokens: Sequence[int]) -> Tensor:
+        """(T,) bool, which tokens are genes: not the first of a cell, and none of the special ones."""
+        is_gene = ~torch.isin(self.tokens, self.tokens.new_tensor(list(special_tokens)))
+        is_gene[self.offsets[:-1]] = False
+        return is_gene
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """The same on another device."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from stgraph._files import atomic_dir
 from stgraph.errors import CheckpointError, InputError
 from stgraph.models.rank_encoder import RankEncoder
-from stgraph.models.weight_files import read_weights
+from stgraph.models.weight_files import read_config, read_weights
 from stgraph.nn.bert import Activation
 
 BERT = "cell_bert"
@@ -25,6 +25,8 @@ PROJECTION = "cell_proj.bin"
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Names that Hugging Face gives a file of weights; the first that is there is read."""
+
+_LAYOUT = f"a folder with {BERT}/{CONFIG}, {BERT}/{WEIGHTS[0]} or {BERT}/{WEIGHTS[1]}, and {PROJECTION}"
 
 _SIZES = {
     "vocabulary_size": ("vocab_size", 30522),
@@ -91,7 +93,7 @@ def load_rank_encoder(folder: str | os.PathLike[str], *, random_state: int = 0) 
     32
     """
     folder = Path(folder)
-    config = _read_config(folder / BERT / CONFIG)
+    config = read_config(folder / BERT / CONFIG, layout=_LAYOUT)
     weights = _read_bert(folder / BERT)
     projection = {_PROJ + name: tensor for name, tensor in read_weights(folder / PROJECTION).items()}
     sizes = _sizes(folder, weights, projection)
@@ -167,21 +169,6 @@ def save_rank_encoder(model: RankEncoder, folder: str | os.PathLike[str], *, hea
         save_file(bert, tmp / BERT / WEIGHTS[0], metadata={"format": "pt"})
         (tmp / BERT / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         torch.save(projection, tmp / PROJECTION)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(
-            f"There is no '{path}': the published layout is a folder with {BERT}/{CONFIG}, {BERT}/{WEIGHTS[0]} or "
-            f"{BERT}/{WEIGHTS[1]}, and {PROJECTION}."
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"'{path}' is not JSON ({error}): copy it again.") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"'{path}' is not the config of a model, which is a JSON object.")
-    return config
 
 
 def _read_bert(folder: Path) -> dict[str, Tensor]:

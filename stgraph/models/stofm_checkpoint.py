@@ -18,10 +18,13 @@ from stgraph._files import atomic_dir
 from stgraph.errors import CheckpointError, InputError
 from stgraph.models.pair_scope import CompletePairs, PairScope
 from stgraph.models.stofm_se2 import SToFMSE2
+from stgraph.models.weight_files import read_config, read_weights
 from stgraph.nn.edge_attention.backends import Backend
 
 CONFIG = "config.json"
 WEIGHTS = "se2transformer.pth"
+
+_LAYOUT = f"a folder with {CONFIG} and {WEIGHTS}"
 
 RELEASED = CompletePairs(neighbors=50, unit="diagonal")
 """The pairs and distances that the released weights were trained on, as far as the released code tells."""
@@ -92,7 +95,7 @@ def load_stofm(
     2
     """
     folder = Path(folder)
-    config, weights = _read_config(folder / CONFIG), _read_weights(folder / WEIGHTS)
+    config, weights = read_config(folder / CONFIG, layout=_LAYOUT), _read_weights(folder / WEIGHTS)
     sizes = _sizes(folder, weights)
     _check_config(folder / CONFIG, config, sizes)
     rates = {name: config.get(name, 0.1) for name in _RATES}
@@ -155,48 +158,18 @@ def save_stofm(model: SToFMSE2, folder: str | os.PathLike[str], *, heads: bool =
         (tmp / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"There is no '{path}': the published layout is a folder with {CONFIG} and {WEIGHTS}.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"'{path}' is not JSON ({error}): copy it again.") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"'{path}' is not the config of a model, which is a JSON object.")
-    return config
-
-
 def _read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors by their name in the training class."""
     if not path.is_file():
-        raise CheckpointError(f"There is no '{path}': the published layout is a folder with {CONFIG} and {WEIGHTS}.")
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged file may bring about
-        raise CheckpointError(
-            f"'{path}' cannot be read ({type(error).__name__}): it is damaged, or holds more than tensors, "
-            "which is not run."
-        ) from error
-    if not isinstance(weights, Mapping) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()
-    ):
-        raise CheckpointError(f"'{path}' is not a state dict, which has a tensor for each name.")
+        raise CheckpointError(f"There is no '{path}': the published layout is {_LAYOUT}.")
+    weights = read_weights(path)
     for name, tensor in weights.items():
-        if tensor.layout != torch.strided:
+        if not tensor.is_floating_point():
             raise CheckpointError(
-                f"'{name}' in '{path}' is {tensor.dtype} of the layout {tensor.layout}, not a dense one."
+                f"'{path}' cannot be used: '{name}' is {tensor.dtype}, not float32 or a half precision."
             )
-        if tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-            raise CheckpointError(f"'{name}' in '{path}' is {tensor.dtype}, not float32 or a half precision.")
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise CheckpointError(
-                f"'{name}' in '{path}' holds fewer numbers than its shape, {tuple(tensor.shape)}, says."
-            )
-        if tensor.is_meta or not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"'{name}' in '{path}' holds numbers that are not finite: copy the file again.")
     if any(name.startswith(_ENCODER) for name in weights):
-        return dict(weights)
+        return weights
     return {_ENCODER + name: tensor for name, tensor in weights.items()}
 
 

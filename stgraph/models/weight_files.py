@@ -1,7 +1,9 @@
-"""State dicts in files of others: tensors are read, and no code in them is ever run."""
+"""Configs and state dicts in files of others: tensors are read, and no code in them is ever run."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -60,6 +62,47 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if problems:
         raise CheckpointError(f"'{path}' cannot be used: {'; '.join(problems)}.")
     return dict(weights)
+
+
+def read_config(path: Path, *, layout: str) -> dict[str, Any]:
+    """Read the JSON config of a published model.
+
+    Parameters
+    ----------
+    path
+        The file.
+    layout
+        What folder it belongs to, for who lacks it.
+
+    Returns
+    -------
+    dict
+        Its content.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing, or no JSON object.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from stgraph.models.weight_files import read_config
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "config.json").write_text('{"input_dim": 256}')
+    ...     read_config(Path(folder, "config.json"), layout="a folder with config.json")
+    {'input_dim': 256}
+    """
+    if not path.is_file():
+        raise CheckpointError(f"There is no '{path}': the published layout is {layout}.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"'{path}' is not JSON ({error}): copy it again.") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"'{path}' is not the config of a model, which is a JSON object.")
+    return config
 
 
 def _problem(tensor: Tensor) -> str | None:

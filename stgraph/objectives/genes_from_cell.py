@@ -72,9 +72,7 @@ class GenesFromCell:
                 "GenesFromCell takes tokens out, but some are hidden already and known by their places: put it before "
                 "MaskedGene, MaskedValue and ValueFromCell."
             )
-        is_gene = ~torch.isin(batch.tokens, batch.tokens.new_tensor(list(self.special_tokens)))
-        is_gene[batch.offsets[:-1]] = False
-        removed = choose_cells(is_gene, self.hide_rate, generator)
+        removed = choose_cells(batch.genes(self.special_tokens), self.hide_rate, generator)
         rows, kept = batch.row_of_token, ~removed
         lengths = torch.bincount(rows[kept], minlength=batch.num_cells)
         spoilt = replace(

@@ -82,7 +82,7 @@ class MaskedGene:
 
     def corrupt(self, batch: CellBatch, generator: torch.Generator) -> CellBatch:
         """Hide genes; what they were is in ``hidden_genes``."""
-        is_gene = self._genes_of(batch)
+        is_gene = batch.genes(self.special_tokens)
         at = choose_cells(is_gene, self.mask_rate, generator).nonzero()[:, 0]
         truth = batch.tokens[at]
         draw = torch.rand(len(at), generator=generator).to(at.device)
@@ -107,13 +107,6 @@ class MaskedGene:
             return output.token.sum() * 0.0 + logits.sum() * 0.0
         error: Tensor = F.cross_entropy(logits, truth)
         return error
-
-    def _genes_of(self, batch: CellBatch) -> Tensor:
-        """(T,) bool, which tokens may be hidden."""
-        special = batch.tokens.new_tensor(list(self.special_tokens))
-        is_gene: Tensor = ~torch.isin(batch.tokens, special)
-        is_gene[batch.offsets[:-1]] = False
-        return is_gene
 
 
 def _hidden(batch: CellBatch) -> Hidden:

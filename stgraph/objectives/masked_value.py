@@ -68,9 +68,7 @@ class MaskedValue:
             return batch
         if batch.values is None:
             raise InputError(f"{type(self).__name__} hides values, and the batch has none: tokenise with values.")
-        has_value = ~torch.isin(batch.tokens, batch.tokens.new_tensor(list(self.special_tokens)))
-        has_value[batch.offsets[:-1]] = False
-        chosen = choose_cells(has_value, self.mask_rate, generator)
+        chosen = choose_cells(batch.genes(self.special_tokens), self.mask_rate, generator)
         at = chosen.nonzero()[:, 0]
         values = batch.values.masked_fill(chosen, torch.nan)
         return replace(batch, values=values, hidden_values=Hidden(at, batch.values[at].log1p()))

@@ -182,7 +182,9 @@ class RankValueTokenizer:
         self, matrix: sp.csr_matrix, genes: Sequence[str], name: str
     ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
         """Slot of each column, and token and median of each slot; slots are in the order of tokens."""
-        counted = np.bincount(matrix.indices[matrix.data > 0], minlength=len(genes)) > 0
+        counted = None
+        if (self.vocabulary.find(genes) < 0).any():  # a pass over all counts, for a message only
+            counted = np.bincount(matrix.indices[matrix.data > 0], minlength=len(genes)) > 0
         token = self.vocabulary.resolve(genes, counted=counted, name=name)
         median = np.where(token >= 0, self.vocabulary.median_of_token[token], np.nan)
         unknown = int((np.isnan(median) & (token >= 0)).sum())

@@ -191,7 +191,7 @@ def stretched(weights):
         (stretched, r"holds fewer numbers than its shape, \(24, 1000000000000\), says"),
         (double, r"is torch.float64, not float32 or a half precision"),
         (number, r"is not a state dict, which has a tensor for each name"),
-        (sparse, r"fc2.weight' in '.*' is torch.float32 of the layout torch.sparse_coo"),
+        (sparse, r"cannot be used: '.*fc2.weight' has the layout torch.sparse_coo, not a dense one"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
