@@ -12,18 +12,14 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
 
-from stgraph import _keys
 from stgraph.baselines.advice import WHOLE, copies_of, views_of
 from stgraph.baselines.base import SliceEncoder
 from stgraph.errors import InputError
-from stgraph.metrics.classification import macro_f1
-from stgraph.metrics.intervals import spatial_blocks
 from stgraph.tasks.folds import Fold, Masks
+from stgraph.tasks.head_choice import ViewHead, choose_heads, validation_blocks
 from stgraph.tasks.heads import classifiers, regressors
 from stgraph.tasks.target import Target
-from stgraph.tasks.view_mixing import best_power, shares, sharpened
-
-_N_BLOCKS, _DRAWS = 10, 50
+from stgraph.tasks.view_mixing import sharpened
 
 
 @dataclass
@@ -82,7 +78,7 @@ class Probe:
     read: str = field(default=WHOLE, init=False, repr=False)
     shares: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     why: str = field(default="", init=False, repr=False)
-    _mixed: "tuple[_Viewed, ...]" = field(default=(), init=False, repr=False)
+    _mixed: tuple[ViewHead, ...] = field(default=(), init=False, repr=False)
     _target: Target | None = field(default=None, init=False, repr=False)
     _centre: Any = field(default=None, init=False, repr=False)
     _spread: float = field(default=1.0, init=False, repr=False)
@@ -116,7 +112,7 @@ class Probe:
         described, copied, fold = self._described(slices, target, fold)
         x, y = _rows(described, target, fold.train, copied)
         heads = list(self.heads or (classifiers() if target.kind == "classes" else regressors()))
-        tried = [_Viewed(name, columns, head) for name, columns in self._views().items() for head in heads]
+        tried = [ViewHead(name, columns, head) for name, columns in self._views().items() for head in heads]
         if not fold.validation:
             self._take([self._fitted(tried[0], x, y)])
             self.why = "the first head, for no cell is there to choose by"
@@ -125,7 +121,12 @@ class Probe:
         x_val, y_val = _rows(described, target, fold.validation)
         best, self.why = [tried[0]], "the only head"
         if len(tried) > 1:
-            best = self._best(tried, (x, y), (x_val, y_val), _blocks(slices, fold.validation))
+            best, self.why = choose_heads(
+                tried,
+                lambda head: self._say(self._fitted(head, x, y), x_val),
+                y_val,
+                validation_blocks(slices, fold.validation),
+            )
         if any(copied.values()):
             x_val, y_val = _rows(described, target, fold.validation, copied)
         x, y = np.concatenate([x, x_val]), np.concatenate([y, y_val])
@@ -169,7 +170,7 @@ class Probe:
         self._scale_by([described[name] for name in fold.train])
         return described, copied, fold
 
-    def _take(self, mixed: Sequence["_Viewed"]) -> None:
+    def _take(self, mixed: Sequence[ViewHead]) -> None:
         first = max(mixed, key=lambda each: each.share)
         self.chosen, self.read, self._mixed = first.head, first.view, tuple(mixed)
         self.shares = {each.view: each.share for each in mixed}
@@ -191,60 +192,7 @@ class Probe:
             return self._say(self._mixed[0], x)
         return np.asarray(sum(each.share * self._evened(each, self._say(each, x)) for each in self._mixed))
 
-    def _best(
-        self,
-        heads: Sequence["_Viewed"],
-        train: tuple[NDArray[np.float32], NDArray[Any]],
-        validation: tuple[NDArray[np.float32], NDArray[Any]],
-        blocks: NDArray[np.int64],
-    ) -> list["_Viewed"]:
-        """The views that count, each read by the first head that is not clearly worse than its best.
-
-        Heads are in an order, the one to be preferred first; views are not: they are of different kinds. Heads that so
-        few cells cannot train stand aside.
-        """
-        assert self._target is not None
-        said: dict[str, list[_Judged]] = {}
-        y, drawn = validation[1], _draws(blocks)
-        refusal: InputError | None = None
-        for head in heads:
-            try:
-                values = self._say(self._fitted(head, *train), validation[0])
-            except InputError as error:
-                refusal = error
-            else:
-                scores = [self._score(y[rows], values[rows]) for rows in drawn]
-                said.setdefault(head.view, []).append(_Judged(head, values, self._score(y, values), np.array(scores)))
-        if not said:
-            assert refusal is not None
-            raise refusal
-        found = [_preferred(tried) for tried in said.values()]
-        first = max(found, key=lambda each: each.score)
-        highest = max(each.score for each in said[first.head.view])
-        measure = "macro F1" if self._target.kind == "classes" else "explained variance"
-        self.why = (
-            f"{measure} {first.score:.3f} on the validation cells, the first of {len(said[first.head.view])} heads "
-            f"within a standard error of the best ({highest:.3f})"
-        )
-        if len(found) == 1:
-            return [first.head]
-        parts = shares([each.score for each in found], float(np.mean([each.drawn.std() for each in found])))
-        self.why += f", on the best of {len(found)} views, beside " + (
-            ", ".join(f"'{each.head.view}' ({share:.2f})" for each, share in zip(found, parts, strict=True) if share)
-            if (parts > 0).sum() > 1
-            else "no other"
-        )
-        return [
-            replace(
-                each.head,
-                share=float(share),
-                power=best_power(y, each.said) if self._target.kind == "classes" else 1.0,
-            )
-            for each, share in zip(found, parts, strict=True)
-            if share > 0
-        ]
-
-    def _evened(self, viewed: "_Viewed", said: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _evened(self, viewed: ViewHead, said: NDArray[np.float64]) -> NDArray[np.float64]:
         """What a head says, as sure as it may be."""
         assert self._target is not None
         return said if self._target.kind == "values" else sharpened(said, viewed.power)
@@ -257,7 +205,7 @@ class Probe:
     def _scaled(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.asarray((x - self._centre) / self._spread)
 
-    def _fitted(self, viewed: "_Viewed", x: NDArray[np.float32], y: NDArray[Any]) -> "_Viewed":
+    def _fitted(self, viewed: ViewHead, x: NDArray[np.float32], y: NDArray[Any]) -> ViewHead:
         head = viewed.head
         if y.ndim == 1 and len(np.unique(y)) == 1:
             return replace(viewed, head=DummyClassifier().fit(x[:, viewed.columns], y))
@@ -273,14 +221,7 @@ class Probe:
                     f"The head {head} cannot be trained on {len(y)} cells ({error}): give more, or another head."
                 ) from error
 
-    def _score(self, y: NDArray[Any], said: NDArray[np.float64]) -> float:
-        assert self._target is not None
-        if self._target.kind == "classes":
-            return macro_f1(y, said.argmax(axis=1))
-        # Of all columns together: one that hardly varies on these cells must not decide.
-        return 1 - float(((said - y) ** 2).sum() / max(((y - y.mean(axis=0)) ** 2).sum(), 1e-12))
-
-    def _say(self, viewed: "_Viewed", x: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _say(self, viewed: ViewHead, x: NDArray[np.float32]) -> NDArray[np.float64]:
         assert self._target is not None
         head, scaled = viewed.head, self._scaled(x)[:, viewed.columns]
         if self._target.kind == "values":
@@ -289,33 +230,6 @@ class Probe:
         said = np.zeros((len(x), len(self._target.names)))
         said[:, head.classes_] = head.predict_proba(scaled)
         return said
-
-
-@dataclass(frozen=True)
-class _Viewed:
-    """A head, the columns of the description it reads, and how much it counts."""
-
-    view: str
-    columns: slice
-    head: Any
-    share: float = 1.0
-    power: float = 1.0
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """What a head said of the validation cells, how good that is, and how good on draws of their blocks."""
-
-    head: _Viewed
-    said: NDArray[np.float64]
-    score: float
-    drawn: NDArray[np.float64]
-
-
-def _preferred(tried: Sequence[_Judged]) -> _Judged:
-    """The first head of a view that is not clearly worse than its best."""
-    best = max(tried, key=lambda each: each.score)
-    return next(each for each in tried if best.score - each.score <= np.std(best.drawn - each.drawn))
 
 
 def _rows(
@@ -331,21 +245,3 @@ def _rows(
         for x in (described[name], *((copied or {}).get(name, ())))
     ]
     return np.concatenate([x for x, _ in pairs]), np.concatenate([y for _, y in pairs])
-
-
-def _blocks(slices: Mapping[str, AnnData], masks: Masks) -> NDArray[np.int64]:
-    """Block of each cell that masks name, other ones in each slice."""
-    blocks: list[NDArray[np.int64]] = []
-    for name, mask in masks.items():
-        pos = np.asarray(slices[name].obsm[_keys.SPATIAL], dtype=np.float64)[mask]
-        first = 1 + int(blocks[-1].max()) if blocks else 0
-        blocks.append(first + spatial_blocks(pos, n_blocks=min(_N_BLOCKS, len(pos))))
-    return np.concatenate(blocks)
-
-
-def _draws(blocks: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Rows of blocks drawn with replacement."""
-    rng = np.random.default_rng(0)
-    order = np.argsort(blocks, kind="stable")
-    members = np.split(order, np.flatnonzero(np.diff(blocks[order])) + 1)
-    return [np.concatenate([members[b] for b in rng.integers(len(members), size=len(members))]) for _ in range(_DRAWS)]
