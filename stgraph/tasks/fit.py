@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from anndata import AnnData
 
 from stgraph._config import TARGET, import_class, instantiate, to_config
 from stgraph.data.box import SliceBox
 from stgraph.data.parts import PartDataset
-from stgraph.errors import InputError, TrainingError
 from stgraph.graph.builders import KNN, GraphBuilder
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.graph.virtual_cells import JointLeiden, VirtualCellBuilder
@@ -30,7 +28,7 @@ from stgraph.partition.base import Partitioner
 from stgraph.partition.metis import Metis
 from stgraph.preprocess.encoder import CellEncoder, LogPCA
 from stgraph.tasks.domains import DomainFinder, MixtureDomains
-from stgraph.tasks.embed import annotate
+from stgraph.tasks.outcome import annotated, check_run, embed_graphs, find_domains
 from stgraph.tasks.pretrained import Pretrained
 from stgraph.training.loop import Record, Trainer
 from stgraph.training.tracking import progress_bar
@@ -154,10 +152,6 @@ def fit(
     >>> result.adatas["synthetic_0"].obsm["X_stgraph"].shape
     (200, 64)
     """
-    if isinstance(num_hops, bool) or not isinstance(num_hops, int) or num_hops < 0:
-        raise InputError(f"num_hops must be a whole number of hops, 0 or more, not {num_hops!r}.")
-    if isinstance(random_state, bool) or not isinstance(random_state, int) or random_state < 0:
-        raise InputError(f"random_state must be a whole number, 0 or more, not {random_state!r}.")
     given = {
         "encoder": encoder,
         "builder": builder,
@@ -173,11 +167,7 @@ def fit(
 
     with _timed(timings, "check"):
         named = split_slices(_canonical(slices))
-        num_cells = sum(adata.n_obs for adata in named.values())
-        if parts["domains"] is not None and num_cells < parts["domains"].n_domains:
-            raise InputError(
-                f"{num_cells} cells cannot be split into {parts['domains'].n_domains} domains: ask for fewer."
-            )
+        check_run(named, parts["domains"], num_hops, random_state)
     with _timed(timings, "encode"):
         parts["encoder"].fit(list(named.values()))
         features = {name: parts["encoder"].transform(adata) for name, adata in named.items()}
@@ -204,23 +194,13 @@ def fit(
                 network, dataset, WeightedSum(parts["objectives"]), on_step=_both(show, on_step)
             )
     with _timed(timings, "embed"):
-        embeddings = {name: pretrained.embed_graph(graph) for name, graph in graphs.items()}
-        if not all(np.isfinite(embedding).all() for embedding in embeddings.values()):
-            raise TrainingError("Training ran away: embeddings are not finite. Try a smaller trainer.lr.")
+        embeddings = embed_graphs(pretrained, graphs)
     with _timed(timings, "domains"):
-        if parts["domains"] is not None:
-            positions = [graph.pos for graph in graphs.values()]
-            pretrained.domains = parts["domains"].fit(list(embeddings.values()), positions)
+        find_domains(pretrained, parts["domains"], graphs, embeddings)
 
     settings = {name: to_config(part) for name, part in parts.items()}
     settings |= {"model": to_config(pretrained.model), "num_hops": num_hops, "random_state": random_state}
-    pretrained.info = {
-        "slices": list(named),
-        "num_cells": num_cells,
-        "random_state": random_state,
-        "settings": settings,
-    }
-    adatas = {name: annotate(adata.copy(), graphs[name], embeddings[name], pretrained) for name, adata in named.items()}
+    adatas = annotated(named, graphs, embeddings, pretrained, random_state=random_state, settings=settings)
     return FitResult(adatas, pretrained, graphs, history, timings, settings)
 
 

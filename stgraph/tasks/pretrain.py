@@ -8,12 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from anndata import AnnData
 
 from stgraph._config import instantiate, to_config
-from stgraph.errors import InputError, StgraphWarning, TrainingError
+from stgraph.errors import InputError, StgraphWarning
 from stgraph.graph.builders import GraphBuilder
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.graph.virtual_cells import VirtualCellBuilder
@@ -24,7 +23,7 @@ from stgraph.partition.base import Partitioner
 from stgraph.preprocess.encoder import CellEncoder
 from stgraph.tasks.collapse import warn_of_collapse
 from stgraph.tasks.domains import DomainFinder
-from stgraph.tasks.embed import annotate
+from stgraph.tasks.outcome import annotated, check_run, embed_graphs, find_domains
 from stgraph.tasks.pretrained import Pretrained
 from stgraph.tasks.stage_plan import StagePlan
 from stgraph.tasks.staged_run import StagedRun, open_cache
@@ -139,10 +138,6 @@ def pretrain(
     ...     train().stages[0].how, train().stages[0].how
     ('trained', 'kept')
     """
-    if isinstance(random_state, bool) or not isinstance(random_state, int) or random_state < 0:
-        raise InputError(f"random_state must be a whole number, 0 or more, not {random_state!r}.")
-    if isinstance(num_hops, bool) or not isinstance(num_hops, int) or num_hops < 0:
-        raise InputError(f"num_hops must be a whole number of hops, 0 or more, not {num_hops!r}.")
     given = [slices] if isinstance(slices, AnnData) else list(slices)
     named = split_slices([ensure_canonical(adata, name=f"slice_{i}") for i, adata in enumerate(given)])
     plans: dict[str, StagePlan] = {name: instantiate(plan) for name, plan in stages.items() if plan is not None}
@@ -150,9 +145,7 @@ def pretrain(
         if not hasattr(plan, "stage"):
             raise InputError(f"The stage '{name}' is planned by a {type(plan).__name__}, which has no stage method.")
     finder: DomainFinder | None = instantiate(domains)
-    num_cells = sum(adata.n_obs for adata in named.values())
-    if finder is not None and num_cells < getattr(finder, "n_domains", 0):
-        raise InputError(f"{num_cells} cells cannot be split into {finder.n_domains} domains: ask for fewer.")
+    check_run(named, finder, num_hops, random_state)
     cells: CellEncoder = instantiate(encoder)
     run = StagedRun(
         slices=named,
@@ -177,27 +170,25 @@ def pretrain(
         partitioner=run.partitioner if run.model.part_size else None,
     )
     run.model.to(run.device)
-    embeddings = {name: pretrained.embed_graph(graph) for name, graph in graphs.items()}
+    embeddings = embed_graphs(pretrained, graphs)
     run.model.to("cpu")
     for name, embedding in embeddings.items():
-        if not np.isfinite(embedding).all():
-            raise TrainingError("Training ran away: embeddings are not finite. Try a smaller lr of the trainers.")
         warn_of_collapse(graphs[name].x, f"{name}: the features of cells by {type(run.encoder).__name__}")
         warn_of_collapse(embedding, f"{name}: the embeddings")
-    if finder is not None:
-        pretrained.domains = finder.fit(list(embeddings.values()), [graph.pos for graph in graphs.values()])
-    pretrained.info = {
-        "slices": list(named),
-        "num_cells": num_cells,
-        "random_state": random_state,
-        "settings": {
+    find_domains(pretrained, finder, graphs, embeddings)
+    adatas = annotated(
+        named,
+        graphs,
+        embeddings,
+        pretrained,
+        random_state=random_state,
+        settings={
             "stages": {name: to_config(plan) for name, plan in plans.items()},
             "partitioner": to_config(run.partitioner),
             "num_hops": run.hops,
         },
-        "stages": {result.name: {"steps": len(result.history), "last": _last(result)} for result in results},
-    }
-    adatas = {name: annotate(adata.copy(), graphs[name], embeddings[name], pretrained) for name, adata in named.items()}
+        stages={result.name: {"steps": len(result.history), "last": _last(result)} for result in results},
+    )
     return PretrainResult(adatas, pretrained, graphs, results)
 
 

@@ -223,8 +223,8 @@ def test_bad_arguments(two, tmp_path):
         pretrain(two, tmp_path, stages=STAGES, random_state=-1, **parts_of_a_run())
     for wrong, message in (
         ({"stages": {**STAGES, "last": TRAINER}}, "'last' is planned by a Trainer, which has no stage method"),
-        ({"num_hops": -1}, "num_hops must be a whole number of hops"),
-        ({"num_hops": True}, "num_hops must be a whole number of hops"),
+        ({"num_hops": -1}, "num_hops must be a whole number"),
+        ({"num_hops": True}, "num_hops must be a whole number"),
         ({"domains": MixtureDomains(n_domains=401)}, "400 cells cannot be split into 401 domains"),
     ):
         with pytest.raises(InputError, match=message):
