@@ -48,6 +48,9 @@ class RankCells(TokenCells):
         As for `stgraph.preprocess.rank_values.RankValueTokenizer`.
     max_tokens
         Tokens that go through the network at once.
+    start
+        Directory of a model that stgraph saved, with an encoder of this kind: its network, vocabulary and scale of
+        features are where this one begins, to be trained on.
     random_state
         Seed of weights that are drawn (with published weights, those of their heads), and of random ties.
 
@@ -83,6 +86,7 @@ class RankCells(TokenCells):
     ties: Literal["vocabulary", "random"] = "vocabulary"
     collisions: Literal["sum", "keep"] = "sum"
     max_tokens: int = 16384
+    start: str | None = None
     random_state: int = 0
     genes: list[str] = field(default_factory=list, init=False, repr=False)
     network: RankEncoder = field(init=False, repr=False, compare=False)
@@ -97,6 +101,11 @@ class RankCells(TokenCells):
             raise InputError("RankCells needs the vocabulary that its weights were trained with: give both folders.")
         if self.weights is not None and self.settings:
             raise InputError("RankCells takes weights, which say how large the network is, or settings, not both.")
+        if self.start is not None and (self.weights or self.vocabulary or self.orthologs or self.settings):
+            raise InputError(
+                "RankCells takes all from the model it is to start with: leave weights, vocabulary, orthologs and "
+                "settings out (encoder.settings={})."
+            )
 
     @classmethod
     def from_published(
@@ -157,6 +166,9 @@ class RankCells(TokenCells):
         StgraphWarning
             If the network was drawn, so that it has learnt nothing.
         """
+        if self.start is not None:
+            self._begin_with(self.start)
+            return self
         vocabulary, orthologs = self._read_tables(slices, self.collisions)
         if self.weights is not None:
             self._take(load_rank_encoder(self.weights, random_state=self.random_state), vocabulary, orthologs)

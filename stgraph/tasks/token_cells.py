@@ -22,7 +22,7 @@ from stgraph.preprocess.orthologs import Orthologs
 from stgraph.preprocess.ragged_tokens import RaggedTokens
 from stgraph.preprocess.rank_values import RankValueTokenizer
 from stgraph.tasks.embed_cells import embed_cells
-from stgraph.training.checkpoint import load_weights
+from stgraph.training.checkpoint import load_checkpoint, load_weights
 
 _NETWORK, _VOCABULARY = "network.", "vocabulary."
 """What the arrays of the weights and of the vocabulary are called by in the state, before their own names."""
@@ -132,6 +132,17 @@ class TokenCells(ABC):
         load_weights(network, weights, name=name)
         self._take(network, vocabulary, orthologs)
         return self
+
+    def _begin_with(self, folder: str) -> None:
+        """Take over network, vocabulary and orthologs of a saved model that has an encoder of this class."""
+        config, tensors = load_checkpoint(folder)
+        own = f"{type(self).__module__}.{type(self).__qualname__}"
+        found = config.get("parts", {}).get("encoder", {}).get(TARGET)
+        if found != own:
+            raise InputError(
+                f"'{folder}' is a model whose encoder of cells is {found}, not {own}, so none to begin with."
+            )
+        self.load_state({name: tensor.numpy() for name, tensor in tensors["encoder"].items()})
 
     def _check_arguments(self) -> None:
         check_whole(self, "max_length", least=2)

@@ -12,10 +12,14 @@ from stgraph import _keys
 from stgraph._config import instantiate, to_config
 from stgraph.cli.compose import compose_config
 from stgraph.errors import CheckpointError, InputError, StgraphWarning
+from stgraph.graph.builders import KNN
 from stgraph.io.synthetic import synthetic_tissue
 from stgraph.models.bert_checkpoint import save_rank_encoder
 from stgraph.models.rank_encoder import RankEncoder
+from stgraph.models.se2_transformer import SE2Transformer
+from stgraph.preprocess.encoder import LogPCA
 from stgraph.preprocess.gene_vocabulary import GeneVocabulary
+from stgraph.tasks.pretrained import Pretrained
 from stgraph.tasks.rank_cells import RankCells
 
 SMALL = {"hidden_channels": 16, "num_layers": 2, "heads": 2, "ffn_channels": 24, "out_channels": 6}
@@ -166,6 +170,25 @@ def test_published_weights(published, slices):
         moved.fit(slices)
 
 
+def test_training_goes_on_from_a_saved_model(encoder, slices, tmp_path):
+    model = SE2Transformer(encoder.network.out_channels, hidden_channels=8, num_layers=1, heads=1)
+    Pretrained(encoder, KNN(4), None, model).save(tmp_path)
+    settings = {"start": str(tmp_path), "max_length": encoder.max_length}
+    begun = instantiate({"_target_": "stgraph.tasks.rank_cells.RankCells", **settings}).fit(slices[1:])
+    assert begun.genes == encoder.genes
+    assert np.array_equal(begun.transform(slices[2]), encoder.transform(slices[2]))
+    with torch.no_grad():
+        begun.network.cell_proj.weight[0] = 0.0
+    assert not np.array_equal(begun.transform(slices[2]), encoder.transform(slices[2]))
+
+
+def test_a_model_of_another_encoder_is_nothing_to_start_with(slices, tmp_path):
+    model = SE2Transformer(4, hidden_channels=8, num_layers=1, heads=1)
+    Pretrained(LogPCA(n_components=4).fit(slices), KNN(4), None, model).save(tmp_path)
+    with pytest.raises(InputError, match=r"encoder of cells is .*LogPCA, not .*RankCells"):
+        RankCells(start=str(tmp_path)).fit(slices)
+
+
 def test_the_seed_draws_the_heads_of_published_weights(published):
     folders = str(published / "cell_encoder"), str(published / "vocabulary")
     first, same, other = (RankCells(*folders, max_length=50, random_state=seed).fit([]).network for seed in (0, 0, 1))
@@ -244,6 +267,7 @@ def test_config_of_the_package():
         ({"random_state": -1}, "random_state"),
         ({"weights": "a"}, "needs the vocabulary that its weights"),
         ({"weights": "a", "vocabulary": "b", "settings": SMALL}, "not both"),
+        ({"start": "a", "settings": SMALL}, "takes all from the model"),
         ({"settings": {"vocabulary_size": 3}}, "which is known"),
         ({"settings": {"_target_": "os.system"}}, "which is known"),
     ],
