@@ -1,9 +1,9 @@
-"""AIDO.Tissue's encoder as it was released, in plain torch: dense vectors, padded batches. What ours is measured against.
+"""AIDO.Tissue's encoder as it was released, in plain torch: dense vectors, padded batches. What ours is beside.
 
 A sample is the counts of the centre and of its k neighbours as one dense vector of (k + 1) x 19,264 numbers; values are
-computed on all of it, those above zero are gathered, and sequences are padded to the longest of the batch, rounded up to
-a multiple of 16. Written from a specification, and held to the published outputs by `check_golden`. It is kinder than
-the release where that changes no number: tokens are gathered at once rather than three times, no attention mask is
+computed on all of it, those above zero are gathered, and sequences are padded to the longest of the batch, rounded up
+to a multiple of 16. Written from a specification, and held to the published outputs by `check_golden`. It is kinder
+than the release where that changes no number: tokens are gathered at once rather than three times, no attention mask is
 made (the release makes one and ignores it), and attention is torch's fused one, on any device.
 
     python experiments/benchmarks/padded_tissue.py ../shared/data/golden
@@ -11,10 +11,9 @@ made (the release makes one and ignores it), and attention is torch's fused one,
 
 import argparse
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -29,8 +28,8 @@ DEPTH_FLOOR, TARGET, CLIP = 5.0, 10_000.0, 20.0
 BASE = 10_000.0
 
 
-def dense_samples(counts: sp.csr_matrix, table: NDArray[np.int64], cells: NDArray[np.int64]) -> Tensor:
-    """(B, (k + 1) x GENES) float32: each cell and its neighbours, one dense row after another."""
+def dense_samples(counts: Any, table: NDArray[np.int64], cells: NDArray[np.int64]) -> Tensor:
+    """(B, (k + 1) x GENES) float32: each cell and its neighbours, row by row of CSR counts, in memory or on disk."""
     return torch.stack(
         [torch.from_numpy(np.concatenate([counts[cell].toarray()[0] for cell in table[cell]])) for cell in cells]
     ).float()
@@ -77,10 +76,6 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, x.shape[-1:], self.weight.to(x.dtype), 1e-5)
 
 
-def normed(**modules: nn.Module) -> nn.ModuleDict:
-    return nn.ModuleDict(modules)
-
-
 class SoftBins(nn.Module):
     def __init__(self, channels: int, bins: int) -> None:
         super().__init__()
@@ -120,7 +115,7 @@ class Layer(nn.Module):
             {
                 "ln": RMSNorm(channels),
                 "self": nn.ModuleDict(projections),
-                "output": normed(dense=nn.Linear(channels, channels)),
+                "output": nn.ModuleDict({"dense": nn.Linear(channels, channels)}),
             }
         )
         self.ln = RMSNorm(channels)

@@ -1,4 +1,4 @@
-"""Seconds and memory of a call."""
+"""Seconds and memory of a call, and the size of a model."""
 
 import ctypes
 import gc
@@ -59,6 +59,35 @@ def measured(call: Callable[[], _T]) -> tuple[_T, Took]:
     result = call()
     seconds = time.perf_counter() - begin
     return result, Took(seconds, _resident("VmHWM") - before)
+
+
+def num_parameters(encoder: object) -> float:
+    """Number of weights of a fitted encoder of slices.
+
+    Parameters
+    ----------
+    encoder
+        One that says ``num_parameters``, or has a network inside: ``network``, or the model of a
+        `stgraph.tasks.learned.ModelEncoder`.
+
+    Returns
+    -------
+    float
+        NaN for any other, such as principal components.
+
+    Examples
+    --------
+    >>> from stgraph.benchmark.cost import num_parameters
+    >>> from stgraph.preprocess.encoder import LogPCA
+    >>> num_parameters(LogPCA())
+    nan
+    """
+    said = getattr(encoder, "num_parameters", None)
+    if said is not None:
+        return float(said)
+    inside = (getattr(encoder, "network", None), getattr(getattr(encoder, "pretrained", None), "model", None))
+    network = next((each for each in inside if each is not None), None)
+    return float("nan") if network is None else float(sum(weight.numel() for weight in network.parameters()))
 
 
 def _forget_highest() -> float:

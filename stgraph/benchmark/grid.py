@@ -59,6 +59,9 @@ class Grid:
         Each is a run of its own: of the model, the split and the intervals.
     root
         Folder of the studies' files.
+    axes
+        What the table says of a model beside its name, by model and column, as
+        ``{"k=8": {"k": 8}}``; it decides no number.
 
     Examples
     --------
@@ -76,6 +79,7 @@ class Grid:
     shifts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seeds: Sequence[int] = (0,)
     root: Path = Path()
+    axes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [study.name for study in self.studies]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stgraph._files import atomic_path
 from stgraph.baselines.advice import WHOLE, HasViews, copies_of, views_of
 from stgraph.baselines.base import SliceEncoder
-from stgraph.benchmark.cost import measured
+from stgraph.benchmark.cost import measured, num_parameters
 from stgraph.tasks.unlabelled import fingerprint
 
 SLOW = 5.0
@@ -40,6 +40,9 @@ class Cost:
         system does not tell.
     n_fitted, n_described
         Cells.
+    num_parameters
+        Weights that were trained; NaN where the encoder does not tell, see
+        `stgraph.benchmark.cost.num_parameters`.
     """
 
     fit_seconds: float = 0.0
@@ -47,6 +50,7 @@ class Cost:
     fit_bytes: float = float("nan")
     n_fitted: int = 0
     n_described: int = 0
+    num_parameters: float = float("nan")
 
 
 class Kept:
@@ -113,7 +117,12 @@ class Kept:
             encoder, took = measured(lambda: deepcopy(self._make()).fit(self._slices))
             self._fitted[self._now] = (
                 encoder,
-                Cost(took.seconds, fit_bytes=took.extra_bytes, n_fitted=sum(a.n_obs for a in self._slices)),
+                Cost(
+                    took.seconds,
+                    fit_bytes=took.extra_bytes,
+                    n_fitted=sum(a.n_obs for a in self._slices),
+                    num_parameters=num_parameters(encoder),
+                ),
             )
             while len(self._fitted) > 4:
                 self._fitted.popitem(last=False)

@@ -7,7 +7,7 @@ import pandas as pd
 from stgraph._files import atomic_path
 from stgraph.benchmark.choices import choices
 from stgraph.benchmark.run import PREDICTIONS
-from stgraph.benchmark.summary import LOWER_IS_BETTER, SETTING, against_best, contests, means, ranks
+from stgraph.benchmark.summary import LOWER_IS_BETTER, against_best, contest_names, contests, means, ranks
 from stgraph.errors import InputError
 from stgraph.metrics.ranks import nemenyi_distance
 from stgraph.plot.benchmark import critical_difference_plot, prediction_maps, score_heatmap
@@ -90,14 +90,7 @@ def wide_means(mean: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Rows are labelled as a reader wants them.
     """
-    text = mean.copy()
-    for column in SETTING:
-        text[column] = text[column].astype(object).where(text[column].notna(), "")
-    shift = text["shift"].map(lambda name: "" if name in ("", "none") else f", {name}")
-    leak = text["leaks"].map(lambda leaks: " (leaks)" if leaks is True else "")
-    setting = text["setting"].map(lambda name: f", {name}" if name else "")
-    split = text["split"].map(lambda name: f", {name}" if name else "")
-    text["row"] = text["study"] + ": " + text["task"] + setting + split + leak + shift + " [" + text["metric"] + "]"
+    text = mean.assign(row=mean["study"] + ": " + contest_names(mean))
     models = list(dict.fromkeys(text["model"]))
     wide = text.pivot_table(index="row", columns="model", values="value", sort=False)[models]
     wide.insert(0, "metric", text.drop_duplicates("row").set_index("row")["metric"])

@@ -140,11 +140,11 @@ def run_benchmark(
     tell("benchmark", done, len(every))
     for job, came in each_done(executor, run_job, jobs):
         if isinstance(came, Exception):  # the job as a whole, as when its files are gone
-            came = [{**asdict(unit), "reason": _reason(came)} for unit in job.units]  # noqa: PLW2901
+            came = [{**asdict(unit), "reason": reason_of(came)} for unit in job.units]  # noqa: PLW2901
         failed += came
         done += len(job.units)
         tell("benchmark", done, len(every))
-    table = gather(out, every)
+    table = gather(out, every, grid.axes)
     failures = pd.DataFrame(failed, columns=[*Unit.__dataclass_fields__, "reason"])
     with atomic_path(out / f"{TABLE}.csv") as tmp:
         table.to_csv(tmp, index=False)
@@ -173,11 +173,11 @@ def run_job(job: Job) -> list[dict[str, Any]]:
         try:
             _run_unit(job, unit, slices, model)
         except Exception as error:
-            failed.append({**asdict(unit), "reason": _reason(error)})
+            failed.append({**asdict(unit), "reason": reason_of(error)})
     return failed
 
 
-def gather(out: Path, units: list[Unit]) -> pd.DataFrame:
+def gather(out: Path, units: list[Unit], axes: Mapping[str, Mapping[str, Any]] | None = None) -> pd.DataFrame:
     """The table of the units that are done.
 
     Parameters
@@ -186,13 +186,17 @@ def gather(out: Path, units: list[Unit]) -> pd.DataFrame:
         Folder of the benchmark.
     units
         Of which; others that stand in the folder are left out.
+    axes
+        Columns by model, as of a `stgraph.benchmark.grid.Grid`.
 
     Returns
     -------
     DataFrame
-        One row for each number: what a task says, before it ``study, model, seed``, after
-        it what it took.
+        One row for each number: what a task says, before it ``study, model, seed`` and the axes,
+        after it what it took.
     """
+    axes = axes or {}
+    names = list(dict.fromkeys(name for columns in axes.values() for name in columns))
     tables = []
     for unit in units:
         if not _is_done(out, unit):
@@ -202,6 +206,8 @@ def gather(out: Path, units: list[Unit]) -> pd.DataFrame:
         rows.insert(0, "study", unit.study)
         rows.insert(1, "model", unit.model)
         rows.insert(2, "seed", unit.seed)
+        for name in reversed(names):
+            rows.insert(3, name, [axes.get(unit.model, {}).get(name)] * len(rows))
         # As the grid calls them: two tasks of one class, or two splits, must not be thrown together.
         rows["task"] = unit.task
         if unit.split:
@@ -209,7 +215,8 @@ def gather(out: Path, units: list[Unit]) -> pd.DataFrame:
         if unit.shift:
             rows["shift"] = unit.shift
         tables.append(rows.assign(**content["cost"], key=unit.key))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    return table.assign(**{name: _column(table[name]) for name in names if name in table})
 
 
 def seeded(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -271,6 +278,7 @@ def _run_unit(job: Job, unit: Unit, slices: Mapping[str, AnnData], model: Any) -
             "fit_bytes": max((c.fit_bytes for c in fits), default=float("nan")),
             "transform_seconds": sum(c.transform_seconds for c in costs),
             "transform_cells": sum(c.n_described for c in costs),
+            "num_parameters": max((c.num_parameters for c in costs), default=float("nan")),
         }
     _write_predictions(job.out / PREDICTIONS / f"{unit.key}.parquet", result, getattr(task, "key", None))
     rows = json.loads(result.table.to_json(orient="records", double_precision=15))
@@ -316,12 +324,30 @@ def _is_done(out: Path, unit: Unit) -> bool:
     return True
 
 
+def _column(values: pd.Series) -> pd.Series:
+    """Numbers where all are, whole ones where those are; texts otherwise, for a column of a file has one type."""
+    there = [value for value in values if not pd.isna(value)]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in there):
+        return pd.to_numeric(values).convert_dtypes()
+    return pd.Series([None if pd.isna(value) else str(value) for value in values], index=values.index, dtype=object)
+
+
 def _plain(cost: Mapping[str, float]) -> dict[str, float | None]:
     """JSON knows no NaN."""
     return {name: None if np.isnan(value) else float(value) for name, value in cost.items()}
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """One line on what went wrong: the sentence of an error of stgraph, the class and place of another.
+
+    Examples
+    --------
+    >>> from stgraph.benchmark.run import reason_of
+    >>> from stgraph.errors import InputError
+    >>> reason_of(InputError("There are too few cells."))
+    'There are too few cells.'
+    """
+    if isinstance(error, InputError):
+        return str(error)
     where = traceback.extract_tb(error.__traceback__)[-1]
-    known = isinstance(error, InputError)
-    return str(error) if known else f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+    return f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"

@@ -37,8 +37,10 @@ class Study:
         one out.
     tasks
         Names of the tasks that make sense for it; None for all that find their labels.
-    slice_key, keep, um_per_unit
+    slice_key, keep, layer
         As in `stgraph.read`.
+    um_per_unit
+        Likewise; or one number for each file, by its name without suffix.
 
     Examples
     --------
@@ -55,7 +57,8 @@ class Study:
     tasks: Sequence[str] | None = None
     slice_key: str | None = None
     keep: str | None = None
-    um_per_unit: float | None = None
+    um_per_unit: float | Mapping[str, float] | None = None
+    layer: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.files, str) or not self.files:
@@ -83,7 +86,7 @@ class Study:
             If a file cannot be used or lacks a column.
         """
         wholes = [
-            read(root / file, slice_key=self.slice_key, keep=self.keep, um_per_unit=self.um_per_unit)
+            read(root / file, slice_key=self.slice_key, keep=self.keep, um_per_unit=self._unit(file), layer=self.layer)
             for file in self.files
         ]
         for file, adata in zip(self.files, wholes, strict=True):
@@ -101,7 +104,8 @@ class Study:
 
     def config(self) -> dict[str, Any]:
         """Everything that decides what is read, as plain values."""
-        return asdict(self)
+        # A study that names no layer is the one it was before studies could: what is done of it stays done.
+        return {name: value for name, value in asdict(self).items() if name != "layer" or value is not None}
 
     def hashes(self, root: Path) -> dict[str, str]:
         """SHA-256 of each file."""
@@ -109,3 +113,6 @@ class Study:
             if not (root / file).is_file():
                 raise InputError(f"Study '{self.name}': '{root / file}' is no file.")
         return {file: sha256_of(root / file) for file in self.files}
+
+    def _unit(self, file: str) -> float | None:
+        return self.um_per_unit.get(Path(file).stem) if isinstance(self.um_per_unit, Mapping) else self.um_per_unit

@@ -57,6 +57,36 @@ def contests(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(setting=setting, score=rows["value"] * sign)
 
 
+def contest_names(rows: pd.DataFrame) -> pd.Series:
+    """What a person calls the contest of each row.
+
+    Parameters
+    ----------
+    rows
+        With the columns of `SETTING`, and ``metric``.
+
+    Returns
+    -------
+    Series
+        As ``"region, slice, thinned [macro_f1]"``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from stgraph.benchmark.summary import SETTING, contest_names
+    >>> row = dict(zip(SETTING, ["region", "domain", "random", True, "none", ""])) | {"metric": "macro_f1"}
+    >>> contest_names(pd.DataFrame([row])).tolist()
+    ['region, random (leaks) [macro_f1]']
+    """
+    text = rows[list(SETTING)].astype(object)
+    text = text.where(text.notna(), "")
+    shift = text["shift"].map(lambda name: "" if name in ("", "none") else f", {name}")
+    leak = text["leaks"].map(lambda leaks: " (leaks)" if leaks is True else "")
+    setting = text["setting"].map(lambda name: f", {name}" if name else "")
+    split = text["split"].map(lambda name: f", {name}" if name else "")
+    return text["task"] + setting + split + leak + shift + " [" + rows["metric"] + "]"
+
+
 def means(rows: pd.DataFrame, by: Sequence[str] = ("study", *SETTING, "metric")) -> pd.DataFrame:
     """Mean over slices of the means over seeds, with an interval over slices.
 

@@ -43,6 +43,13 @@ Stopped at any moment, even by a crash, the same command goes on where it
 was, with the same numbers. On several devices: torchrun --nproc-per-node 4
 --no-python stgraph train ... trainer.devices=4.
 
+-m (--multirun) runs a sweep: values are named as in trainer.lr=0.01,0.001
+or 'random_state=range(0,3)', and every combination is trained, in a folder
+of its own. experiment=neighbor_scaling is a sweep by itself, of models that
+are judged: number of neighbours k, size and seed, with table and figures;
+k=8,16 makes it smaller. --workers N runs N points at a time. What fails is
+said at the end and stops no other; the same command goes on.
+
 Results in DIR: a model directory, which stgraph embed applies to other
 slices; NAME.h5ad for each slice, with its embedding; stages/ with weights
 and metrics of each stage; cache/ with features, which may be deleted."""
@@ -52,16 +59,30 @@ def train(
     settings: Annotated[
         list[str], typer.Argument(metavar="KEY=VALUE...", help="Settings; experiment=, data.files= and out= at least.")
     ],
+    multirun: Annotated[
+        bool, typer.Option("--multirun", "-m", help="Run a sweep: every combination of the values of a=1,2.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="With -m: processes, each of which runs one point.")] = 1,
     show: Annotated[bool, typer.Option("--show", help="Print the settings as they are composed, and exit.")] = False,
 ) -> None:
     """Train in stages; see `HELP`, which is what --help says."""
-    from stgraph.cli.compose import compose_config  # noqa: PLC0415  slow to import
-
     for setting in settings:
         if "=" not in setting and not setting.startswith("~"):
             raise InputError(
                 f"'{setting}' is no setting: they are KEY=VALUE, such as data.files=[{setting}] or experiment=stofm."
             )
+    if multirun:
+        from stgraph.cli.train_sweep import run_sweep, show_sweep  # noqa: PLC0415  slow to import
+
+        if show:
+            typer.echo(show_sweep(settings), nl=False)
+        else:
+            run_sweep(settings, workers=workers)
+        return
+    if workers != 1:
+        raise InputError("--workers is for sweeps: add -m. One run goes over several processes by torchrun.")
+    from stgraph.cli.compose import compose_config  # noqa: PLC0415  slow to import
+
     config = compose_config("train", settings, option="")
     if show:
         import yaml  # noqa: PLC0415

@@ -15,6 +15,7 @@ from rich.console import Console
 from stgraph._config import config_dir
 from stgraph._files import atomic_path
 from stgraph.cli.run import read_slices
+from stgraph.cli.sweep import SWEEP
 from stgraph.cli.train_progress import stage_progress
 from stgraph.data.lock import LOCK, locked
 from stgraph.errors import InputError
@@ -31,6 +32,7 @@ _PARTS = ("encoder", "graph", "partition", "model", "stages")
 
 _KNOWN = {
     *("out", "data", "virtual_cells", "objective", "trainer", "domains", "num_hops", "random_state", "redo"),
+    *("executor", SWEEP),
     *_PARTS,
 }
 _DATA = {"files", "um_per_unit", "slice_key", "layer", "keep"}
@@ -61,11 +63,15 @@ def run_train(config: Mapping[str, Any], *, console: Console | None = None) -> P
     console = console or Console(stderr=True, quiet=not first_process())
     _check(config)
     out = Path(str(config["out"]))
-    files = _files(config["data"]["files"])
-    _check_out(out, files)
+    files = slice_files(config["data"]["files"])
+    check_out(out, files)
     data = config["data"]
     slices = read_slices(
-        files, _units(data["um_per_unit"], files), slice_key=data["slice_key"], layer=data["layer"], keep=data["keep"]
+        files,
+        units_by_name(data["um_per_unit"], files),
+        slice_key=data["slice_key"],
+        layer=data["layer"],
+        keep=data["keep"],
     )
     _check_writable(slices)
     out.mkdir(parents=True, exist_ok=True)
@@ -145,6 +151,8 @@ def _settings(config: Mapping[str, Any]) -> str:
 
 
 def _check(config: Mapping[str, Any]) -> None:
+    if "method" in config:
+        raise InputError("This experiment is a sweep, of models that are judged: run it with -m.")
     if unknown := sorted(set(config) - _KNOWN):
         raise InputError(f"The settings hold {', '.join(unknown)}, which nothing reads.")
     data = config.get("data") or {}
@@ -159,16 +167,19 @@ def _check(config: Mapping[str, Any]) -> None:
         raise InputError("Say where the results go: out=DIR.")
     if missing := [name for name in _PARTS if not config.get(name)]:
         raise InputError(f"The settings lack {', '.join(missing)}: choose one of configs/ instead of none.")
+    if config.get("executor") is not None:
+        raise InputError("executor= is what runs the points of a sweep: add -m, or leave it out.")
     if not isinstance(config["redo"], bool):
         raise InputError(f"redo must be true or false, not {config['redo']!r}.")
 
 
 def experiments() -> list[str]:
-    """Names of the recipes there are."""
-    return sorted(path.stem for path in (config_dir() / "experiment").glob("*.yaml"))
+    """Names of the recipes that train in stages; others are sweeps by themselves."""
+    files = sorted((config_dir() / "experiment").glob("*.yaml"))
+    return [path.stem for path in files if SWEEP not in yaml.safe_load(path.read_text(encoding="utf-8"))]
 
 
-def _files(given: Any) -> list[Path]:
+def slice_files(given: Any) -> list[Path]:
     """Files that are named, or match a pattern, each once and in the order they are given."""
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
@@ -184,7 +195,8 @@ def _files(given: Any) -> list[Path]:
     return files
 
 
-def _units(given: Any, files: Sequence[Path]) -> dict[str, float]:
+def units_by_name(given: Any, files: Sequence[Path]) -> dict[str, float]:
+    """Microns per unit of each file, by its name without suffix; empty where they are not given."""
     if given is None:
         return {}
     names = [file.stem for file in files]
@@ -197,10 +209,26 @@ def _units(given: Any, files: Sequence[Path]) -> dict[str, float]:
     return {name: float(um) for name, um in by_name.items()}
 
 
-def _check_out(out: Path, files: Sequence[Path]) -> None:
+def check_out(out: Path, files: Sequence[Path], *, mark: str = SETTINGS) -> None:
+    """Refuse a folder for results that holds something else.
+
+    Parameters
+    ----------
+    out
+        The folder; it may be new.
+    files
+        Slices, which results must not replace.
+    mark
+        Name of the file that makes a folder one of ours.
+
+    Raises
+    ------
+    InputError
+        If results must not go there.
+    """
     if out.exists() and not out.is_dir():
         raise InputError(f"'{out}' is a file, but the results go to a folder: choose another out=.")
-    ours = (out / SETTINGS).is_file()
+    ours = (out / mark).is_file()
     if out.is_dir() and not ours and any(path.name != LOCK for path in out.iterdir()):
         raise InputError(f"'{out}' holds something else than a run of stgraph train: choose another out=, or empty it.")
     for file in files:

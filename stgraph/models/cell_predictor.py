@@ -132,23 +132,12 @@ class CellPredictor(CellReader):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(network)
-        if min((in_channels, out_channels, *head_channels)) < 1 or not 0 <= dropout < 1:
-            raise ValueError("CellPredictor needs positive widths, and dropout from 0 to below 1.")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.head_channels = tuple(head_channels)
         self.dropout = dropout
         self.drop = nn.Dropout(dropout)
-        self.linear = nn.Linear(in_channels, out_channels)
-        self.hidden: nn.Sequential | None = None
-        if head_channels:
-            layers: list[nn.Module] = []
-            for wide, narrow in pairwise([in_channels, *head_channels]):
-                layers += [nn.Linear(wide, narrow), nn.GELU(), nn.Dropout(dropout)]
-            last = nn.Linear(head_channels[-1], out_channels)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-            self.hidden = nn.Sequential(*layers, last)
+        self.linear, self.hidden = head_layers(in_channels, out_channels, head_channels, dropout)
 
     def predict_truth(self, output: ModelOutput, data: HeteroData) -> Tensor:
         """(N, K) logits of classes, or values, of the cells of a batch."""
@@ -166,3 +155,28 @@ class CellPredictor(CellReader):
     def embed(self, data: HeteroData) -> Tensor:
         """(N, K) predictions, so that whatever embeds slices part by part also predicts."""
         return self.predict_truth(self(data), data)
+
+
+def head_layers(
+    in_channels: int, out_channels: int, head_channels: Sequence[int], dropout: float
+) -> tuple[nn.Linear, nn.Sequential | None]:
+    """A linear head, and layers to be added to it that say nothing at the start; None without ``head_channels``.
+
+    Examples
+    --------
+    >>> from stgraph.models.cell_predictor import head_layers
+    >>> head_layers(8, 3, (), 0.0)
+    (Linear(in_features=8, out_features=3, bias=True), None)
+    """
+    if min((in_channels, out_channels, *head_channels)) < 1 or not 0 <= dropout < 1:
+        raise ValueError("A head needs positive widths, and dropout from 0 to below 1.")
+    linear = nn.Linear(in_channels, out_channels)
+    if not head_channels:
+        return linear, None
+    layers: list[nn.Module] = []
+    for wide, narrow in pairwise([in_channels, *head_channels]):
+        layers += [nn.Linear(wide, narrow), nn.GELU(), nn.Dropout(dropout)]
+    last = nn.Linear(head_channels[-1], out_channels)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return linear, nn.Sequential(*layers, last)

@@ -1,7 +1,6 @@
 """Which genes a model of gene tokens knows: their tokens, their medians, their names."""
 
 import os
-import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stgraph.errors import InputError, StgraphWarning
+from stgraph.preprocess.gene_names import GeneNames
 from stgraph.preprocess.gene_tables import read_table, write_table
 from stgraph.preprocess.named_arrays import bytes_to_genes, genes_to_bytes
 
 PAD, MASK, CLS = "<pad>", "<mask>", "<cls>"
 """Names of the special tokens: padding, a masked gene, and the class token before the genes of a cell."""
-
-_VERSIONED = re.compile(r"(ENS[A-Z]*\d{6,})\.\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -184,7 +182,7 @@ class GeneVocabulary:
         ndarray
             (G,) int64.
         """
-        tokens, by_case = self._find(genes)
+        tokens, by_case = self._lookup.find(genes)
         return tokens if ignore_case else np.where(by_case, -1, tokens)
 
     def resolve(
@@ -211,7 +209,7 @@ class GeneVocabulary:
         InputError
             If none is found.
         """
-        tokens, by_case = self._find(genes)
+        tokens, by_case = self._lookup.find(genes)
         missing = np.flatnonzero(tokens < 0)
         if len(missing) == len(tokens):
             raise InputError(
@@ -270,38 +268,10 @@ class GeneVocabulary:
         }
         return cls(tokens, medians, dict(zip(names, of, strict=True)) if len(state["names"]) else {})
 
-    def _find(self, genes: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Token of each gene, and whether case had to be ignored."""
-        exact, folded = self._lookup
-        tokens, by_case = [], []
-        for gene in map(str, genes):
-            name = gene if gene in exact else without_version(gene)
-            by_case.append(name not in exact and folded.get(name.upper(), -1) >= 0)
-            tokens.append(exact[name] if name in exact else folded.get(name.upper(), -1))
-        return np.array(tokens, dtype=np.int64), np.array(by_case, dtype=bool)
-
     @cached_property
-    def _lookup(self) -> tuple[dict[str, int], dict[str, int]]:
+    def _lookup(self) -> GeneNames:
         ids = {gene: self.tokens[gene] for gene in self.genes}
-        exact = {name: ids[gene] for name, gene in self.names.items() if gene in ids} | ids
-        folded: dict[str, int] = {}
-        for name, token in exact.items():
-            if folded.setdefault(name.upper(), token) != token:
-                folded[name.upper()] = -1  # two genes go by it
-        return exact, folded
-
-
-def without_version(gene: str) -> str:
-    """An Ensembl id without its version; any other name as it is.
-
-    Examples
-    --------
-    >>> from stgraph.preprocess.gene_vocabulary import without_version
-    >>> without_version("ENSMUSG00000029580.15"), without_version("AC000123.1")
-    ('ENSMUSG00000029580', 'AC000123.1')
-    """
-    versioned = _VERSIONED.fullmatch(gene)
-    return versioned[1] if versioned else gene
+        return GeneNames({name: ids[gene] for name, gene in self.names.items() if gene in ids} | ids)
 
 
 def _table(folder: str | os.PathLike[str], pattern: str, *, optional: bool = False) -> dict[str, str]:

@@ -11,8 +11,8 @@ import scipy.sparse as sp
 
 from stgraph.errors import InputError, StgraphWarning
 from stgraph.preprocess.count_matrix import count_matrix
+from stgraph.preprocess.gene_names import without_version
 from stgraph.preprocess.gene_tables import read_table
-from stgraph.preprocess.gene_vocabulary import without_version
 
 
 @dataclass(frozen=True)

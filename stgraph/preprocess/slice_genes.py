@@ -1,17 +1,25 @@
 """The best name that a slice has for each of its genes."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 
-from stgraph.preprocess.gene_vocabulary import GeneVocabulary
 from stgraph.preprocess.orthologs import Orthologs
 
 
-def slice_genes(adata: AnnData, vocabulary: GeneVocabulary, orthologs: Orthologs | None = None) -> list[str]:
+class KnowsGenes(Protocol):
+    """A vocabulary of genes: `stgraph.preprocess.gene_vocabulary.GeneVocabulary` or `GeneList`."""
+
+    def find(self, genes: Iterable[str], *, ignore_case: bool = True) -> NDArray[np.int64]:
+        """Number of each of G genes, -1 where there is none."""
+        ...
+
+
+def slice_genes(adata: AnnData, vocabulary: KnowsGenes, orthologs: Orthologs | None = None) -> list[str]:
     """For each gene of a slice the first of its ids and names that a vocabulary knows.
 
     Looked at are the columns ``human_ensembl_id``, ``ensembl_id`` and ``gene_ids`` of ``var``, then
@@ -44,13 +52,7 @@ def slice_genes(adata: AnnData, vocabulary: GeneVocabulary, orthologs: Orthologs
     >>> slice_genes(adata, GeneVocabulary.of_medians({"ENSG00000075624": 10.0}))
     ['ENSG00000075624', 'new']
     """
-    ids = ("ensembl_id", "gene_ids") if orthologs else ("human_ensembl_id", "ensembl_id", "gene_ids")
-    columns = [_texts(adata.var[column]) for column in ids if column in adata.var]
-    columns.append(_texts(adata.var_names))
-    if "gene_symbol" in adata.var:
-        columns.append(_texts(adata.var["gene_symbol"]))
-    if orthologs:
-        columns = [orthologs.translate(column) for column in columns]
+    columns = name_columns(adata, orthologs)
     names = [next((name for name in of_gene if name), "") for of_gene in zip(*columns, strict=True)]
     known = np.zeros(len(names), dtype=bool)
     for column in columns:
@@ -59,6 +61,37 @@ def slice_genes(adata: AnnData, vocabulary: GeneVocabulary, orthologs: Orthologs
             names[gene] = column[gene]
         known |= found
     return names
+
+
+def name_columns(adata: AnnData, orthologs: Orthologs | None = None) -> list[list[str]]:
+    """All ids and names a slice has for its genes, in the order `slice_genes` looks at them.
+
+    Parameters
+    ----------
+    adata, orthologs
+        As for `slice_genes`.
+
+    Returns
+    -------
+    list of list of str
+        For each column of names its G names, "" where there is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anndata import AnnData
+    >>> from stgraph.preprocess.slice_genes import name_columns
+    >>> adata = AnnData(np.ones((1, 2)))
+    >>> adata.var_names, adata.var["gene_symbol"] = ["ENSG1", "ENSG2"], ["ACTB", None]
+    >>> name_columns(adata)
+    [['ENSG1', 'ENSG2'], ['ACTB', '']]
+    """
+    ids = ("ensembl_id", "gene_ids") if orthologs else ("human_ensembl_id", "ensembl_id", "gene_ids")
+    columns = [_texts(adata.var[column]) for column in ids if column in adata.var]
+    columns.append(_texts(adata.var_names))
+    if "gene_symbol" in adata.var:
+        columns.append(_texts(adata.var["gene_symbol"]))
+    return [orthologs.translate(column) for column in columns] if orthologs else columns
 
 
 def _texts(column: Iterable[Any]) -> list[str]:

@@ -1,24 +1,17 @@
 """Embeddings of many cells by a network of cells, in batches of like lengths."""
 
 import itertools
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stgraph.data.cell_sequences import CellSequences
 from stgraph.data.token_budget import check_budget, cut_by_budget
 from stgraph.models.cell_network import CellNetwork
 from stgraph.preprocess.ragged_tokens import RaggedTokens
-
-_SECONDS = 3.0
-"""Time after which somebody who waits at a terminal is told how long it will take."""
-
+from stgraph.tasks.late_bar import LateBar
 
 _MOST_CELLS = 10_000
 """Cells that mean and variance of features are taken of."""
@@ -68,7 +61,7 @@ def embed_cells(network: CellNetwork, cells: RaggedTokens, *, max_tokens: int = 
     out = np.empty((len(cells), network.out_channels), dtype=np.float32)
     network.eval()
     try:
-        with _LateBar(len(cells)) as bar:
+        with LateBar(len(cells)) as bar:
             for begin, end in itertools.pairwise(bounds.tolist()):
                 rows = order[begin:end]
                 out[rows] = network.embed(sequences[rows].to(device)).float().cpu().numpy()
@@ -118,23 +111,3 @@ def scale_features(
     if network.pooling == "mean":
         network.scale_features(torch.from_numpy(unit))
     return unit
-
-
-class _LateBar(ExitStack):
-    """A progress bar on standard error, if that is a terminal and only once some seconds have passed."""
-
-    def __init__(self, total: int) -> None:
-        super().__init__()
-        self._total, self._done, self._begin = total, 0, time.monotonic()
-        self._console = Console(stderr=True)
-        self._bar: Progress | None = None
-
-    def advance(self, count: int) -> None:
-        self._done += count
-        late = time.monotonic() - self._begin > _SECONDS
-        if self._bar is None and late and self._console.is_interactive and self._done < self._total:
-            columns = (TextColumn("embedding cells"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = self.enter_context(Progress(*columns, console=self._console, transient=True))
-            self._bar.add_task("", total=self._total)
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self._done)

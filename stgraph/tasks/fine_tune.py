@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, cast, get_args
 
@@ -11,27 +10,22 @@ import torch
 from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.special import softmax
-from torch.utils.data import Subset
-from torch_geometric.transforms import Compose
 
-from stgraph.data.box import SliceBox
-from stgraph.data.parts import PartDataset
-from stgraph.data.truth import CellTruth
 from stgraph.errors import InputError
 from stgraph.graph.arguments import check_whole
-from stgraph.graph.slice_graph import SliceGraph
 from stgraph.metrics.classification import classification_scores
-from stgraph.models.cell_predictor import CellPredictor, CellReader
 from stgraph.objectives.base import Objective, WeightedSum
 from stgraph.objectives.cell_truth import CellClasses, CellValues
 from stgraph.partition.base import Partitioner
 from stgraph.partition.metis import Metis
-from stgraph.partition.spatial import CoordinateBisection
 from stgraph.tasks.folds import Fold, Masks
 from stgraph.tasks.learned import LearnedEncoder, ModelEncoder
 from stgraph.tasks.linear_start import Linear, best_of, linear_classifiers, linear_regressors
-from stgraph.tasks.pretrained import Pretrained
+from stgraph.tasks.neighborhood_encoder import NeighborhoodEncoder
 from stgraph.tasks.target import UNKNOWN, Target
+from stgraph.tasks.tunable import Truth, Tunable, Tuned, known_truth
+from stgraph.tasks.tunable_graphs import TunableGraphs
+from stgraph.tasks.tunable_neighborhoods import TunableNeighborhoods
 from stgraph.training.loop import Trainer
 from stgraph.training.supervised import JudgedTrainer, WatchedRun
 from stgraph.training.tracking import progress_bar
@@ -56,7 +50,8 @@ class FineTuned:
     Parameters
     ----------
     encoder
-        Where the network comes from; fitted on the slices the fold allows, without labels.
+        Where the network comes from; fitted on the slices the fold allows, without labels. A model of slice graphs, or
+        a `stgraph.tasks.neighborhood_encoder.NeighborhoodEncoder`, whose head reads the embedding of the centre.
     head_channels
         Widths of hidden layers of the head beside its linear one; none for a linear head.
     dropout
@@ -64,7 +59,7 @@ class FineTuned:
     class_weight
         ``"balanced"``: classes count alike, however many cells they have. None: cells do.
     partitioner
-        How slices are cut into parts. Parts have as many hops of context as the network
+        How slices are cut into parts, for a model of graphs. Parts have as many hops of context as the network
         has layers, so this is only a matter of memory and of what makes a step.
     trainer
         How it is trained; ``max_steps`` is the most it may take.
@@ -74,6 +69,8 @@ class FineTuned:
         Whether to draw a progress bar on standard error.
     random_state
         Seed of the head and of the training, in place of the trainer's.
+    epochs
+        How often every training cell is seen at most, in place of the trainer's ``max_steps``; None for those.
 
     Attributes
     ----------
@@ -104,7 +101,7 @@ class FineTuned:
     (200, 7)
     """
 
-    encoder: ModelEncoder = field(default_factory=LearnedEncoder)
+    encoder: ModelEncoder | NeighborhoodEncoder = field(default_factory=LearnedEncoder)
     head_channels: Sequence[int] = ()
     dropout: float = 0.0
     class_weight: ClassWeight | None = None
@@ -113,14 +110,18 @@ class FineTuned:
     patience: int = 10
     progress: bool = False
     random_state: int = 0
-    model: Pretrained | None = field(default=None, init=False, repr=False)
+    epochs: int | None = None
+    model: Tuned | None = field(default=None, init=False, repr=False)
     run: WatchedRun | None = field(default=None, init=False, repr=False)
+    _tunable: Tunable | None = field(default=None, init=False, repr=False)
     _target: Target | None = field(default=None, init=False, repr=False)
     _scale: "_Scale | None" = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_whole(self, "patience")
         check_whole(self, "random_state", least=0)
+        if self.epochs is not None:
+            check_whole(self, "epochs")
         if any(isinstance(width, bool) or not isinstance(width, int) or width < 1 for width in self.head_channels):
             raise InputError(f"FineTuned needs positive whole numbers as head_channels, not {self.head_channels!r}.")
         if not 0 <= self.dropout < 1:
@@ -155,38 +156,36 @@ class FineTuned:
         fold = fold.of(target)
         if not fold.train:
             raise InputError(f"No cell to learn '{target.name}' from in fold '{fold.name}' of {', '.join(slices)}.")
-        start = self.encoder.fit([slices[name] for name in fold.fit_on]).pretrained
-        assert start is not None
-        # Under the names of the fold, which are those of the truth.
-        names = dict.fromkeys([*fold.train, *fold.validation])
-        graphs = {name: replace(start.graph(slices[name]), slice_id=name) for name in names}
+        names = [*fold.train, *fold.validation]
+        tunable = self._fitted([slices[name] for name in fold.fit_on], slices, names)
         truth, validation = _shown(target, fold.train), _shown(target, fold.validation)
         scale = _Scale.of(truth) if target.kind == "values" else None
         if scale is not None:
             truth, validation = ({name: scale.to(y) for name, y in of.items()} for of in (truth, validation))
-        dataset = self._parts(start, [graphs[name] for name in fold.train], truth)
-        model = self._begin(start, graphs, target, truth, validation)
+        tuned = self._begin(tunable, target, truth, validation)
 
         def judge() -> float:
-            return _loss(*_rows({name: model.embed_graph(graphs[name]) for name in validation}, validation))
+            return _loss(tunable.said(tuned, validation), known_truth(validation))
 
-        trainer = replace(self.trainer, random_state=self.random_state)
+        data, trainer = tunable.data(truth), replace(self.trainer, random_state=self.random_state)
+        if self.epochs is not None:
+            trainer = replace(trainer, max_steps=self.epochs * trainer.steps_in(data))
         with progress_bar(trainer.max_steps) if self.progress else nullcontext(None) as show:
             self.run = JudgedTrainer(trainer, self.patience).fit(
-                model.model,
-                dataset,
+                tuned.model,
+                data,
                 WeightedSum([self._objective(target, truth)]),
                 judge=judge if validation else None,
                 on_step=show,
             )
-        self.model, self._target, self._scale = model, target, scale
+        self.model, self._tunable, self._target, self._scale = tuned, tunable, target, scale
         return self
 
     def predict(self, adata: AnnData) -> NDArray[np.float64]:
         """(N, K) probabilities of the classes, or (N, D) values, of the cells of one slice."""
-        if self.model is None or self._target is None:
+        if self.model is None or self._tunable is None:
             raise InputError("FineTuned has learnt nothing yet: call learn(slices, target, fold) first.")
-        said = self.model.embed_graph(self.model.graph(adata)).astype(np.float64)
+        said = self._tunable.predict(self.model, adata).astype(np.float64)
         if self._scale is not None:
             return self._scale.back(said)
         return np.asarray(softmax(said, axis=1))
@@ -196,56 +195,39 @@ class FineTuned:
             return cast(Objective, CellValues())
         if self.class_weight is None:
             return cast(Objective, CellClasses())
-        known = np.concatenate([y[y != UNKNOWN] for y in truth.values()])
-        count = np.bincount(known, minlength=len(target.names))
-        weights = np.where(count > 0, len(known) / np.maximum(count, 1) / (count > 0).sum(), 0.0)
+        classes = known_truth(truth)
+        count = np.bincount(classes, minlength=len(target.names))
+        weights = np.where(count > 0, len(classes) / np.maximum(count, 1) / (count > 0).sum(), 0.0)
         return cast(Objective, CellClasses(tuple(weights.tolist())))
 
-    def _parts(self, start: Pretrained, graphs: list[SliceGraph], truth: Mapping[str, NDArray[Any]]) -> Subset[Any]:
-        """Parts with a cell to learn from, seen as they will be when the model predicts."""
-        size = start.model.part_size
-        dataset = PartDataset(
-            graphs,
-            CoordinateBisection(size) if size else self.partitioner,
-            num_hops=0 if size else start.model.num_layers,
-            transform=Compose([SliceBox(graphs), CellTruth(truth)]),
-        )
-        useful = []
-        for number, name in enumerate(dataset.slice_of):
-            part = dataset.part(number)
-            if _known(truth[name][part.cells[part.owned]]).any():
-                useful.append(number)
-        return Subset(dataset, useful)
+    def _fitted(
+        self, fit_on: Sequence[AnnData], slices: Mapping[str, AnnData], names: Sequence[str]
+    ) -> TunableGraphs | TunableNeighborhoods:
+        """What the encoder learns without labels, with the slices that have some."""
+        if isinstance(self.encoder, NeighborhoodEncoder):
+            return TunableNeighborhoods(self.encoder.fit(fit_on), slices, names, self.random_state)
+        start = self.encoder.fit(fit_on).pretrained
+        assert start is not None
+        return TunableGraphs(start, slices, names, self.partitioner)
 
-    def _begin(
-        self,
-        start: Pretrained,
-        graphs: Mapping[str, SliceGraph],
-        target: Target,
-        truth: Mapping[str, NDArray[Any]],
-        validation: Mapping[str, NDArray[Any]],
-    ) -> Pretrained:
+    def _begin(self, tunable: Tunable, target: Target, truth: Truth, validation: Truth) -> Tuned:
         """The model before the first step: the network as it was given, and a linear head learnt on it."""
-        reader = replace(start, model=CellReader(start.model))
-        read = {name: reader.embed_graph(graph) for name, graph in graphs.items()}
-        x, y = _rows(read, truth)
+        x, y = tunable.read(truth), known_truth(truth)
         if target.kind == "classes":
             heads = linear_classifiers(x, y, len(target.names), balanced=self.class_weight == "balanced")
         else:
             heads = linear_regressors(x, y)
+        x_val = tunable.read(validation) if validation else x
 
         def loss(head: Linear) -> float:
-            x_val, y_val = _rows(read, validation)
-            return _loss(head(x_val), y_val)
+            return _loss(head(x_val), known_truth(validation))
 
         best = best_of(heads, loss if validation else None)
         with torch.random.fork_rng():
             torch.manual_seed(self.random_state)
-            model = CellPredictor(
-                x.shape[1], len(target.names), deepcopy(start.model), self.head_channels, self.dropout
-            ).eval()
-        model.start_from(torch.from_numpy(best.weight), torch.from_numpy(best.bias))
-        return replace(start, model=model, domains=None)
+            tuned = tunable.begin(len(target.names), self.head_channels, self.dropout)
+        tuned.model.start_from(torch.from_numpy(best.weight), torch.from_numpy(best.bias))
+        return tuned
 
 
 @dataclass(frozen=True)
@@ -257,7 +239,7 @@ class _Scale:
 
     @classmethod
     def of(cls, truth: Mapping[str, NDArray[Any]]) -> "_Scale":
-        values = np.concatenate([y[_known(y)] for y in truth.values()])
+        values = known_truth(truth)
         spread = values.std(axis=0)
         return cls(values.mean(axis=0), np.where(spread > 0, spread, 1.0))
 
@@ -276,16 +258,6 @@ def _shown(target: Target, masks: Masks) -> dict[str, NDArray[Any]]:
         hidden = UNKNOWN if target.kind == "classes" else np.nan
         shown[name] = np.where(mask if truth.ndim == 1 else mask[:, None], truth, hidden)
     return shown
-
-
-def _known(truth: NDArray[Any]) -> NDArray[np.bool_]:
-    return np.asarray(truth != UNKNOWN if truth.ndim == 1 else ~np.isnan(truth).any(axis=1))
-
-
-def _rows(said: Mapping[str, NDArray[Any]], truth: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What is said, and what is true, of the known cells of all slices that have a truth."""
-    x = np.concatenate([said[name][_known(y)] for name, y in truth.items()])
-    return x, np.concatenate([y[_known(y)] for y in truth.values()])
 
 
 def _loss(said: NDArray[np.floating], truth: NDArray[Any]) -> float:

@@ -87,7 +87,7 @@ class Pretrained:
         ndarray
             (N, C) float32.
         """
-        device = next(self.model.parameters()).device
+        device = next((each.device for each in self.model.parameters()), torch.device("cpu"))
         own = self.partitioner if self.model.part_size else None
         partition = (own or CoordinateBisection(self.model.part_size or part_size))(graph)
         hops = 0 if self.model.part_size else self.model.num_layers

@@ -31,12 +31,28 @@ none of these, for a step takes a batch of each."""
 
 @runtime_checkable
 class NetworkEncoder(Protocol):
-    """A `stgraph.preprocess.encoder.CellEncoder` that is a tokenizer and a network on tokens.
+    """A `stgraph.preprocess.encoder.CellEncoder` with a network that a stage may train.
+
+    It reads cells one by one, or with their neighbours.
 
     Attributes
     ----------
     network
-        Once fitted. It may be trained in place: ``transform`` and ``state`` then follow.
+        Once fitted: a module with ``out_channels``. It may be trained in place: ``transform`` and ``state`` then
+        follow.
+    """
+
+    network: Any
+
+
+@runtime_checkable
+class TokenEncoder(NetworkEncoder, Protocol):
+    """One that is a tokenizer and a network on the tokens of single cells.
+
+    Attributes
+    ----------
+    network
+        Once fitted.
     """
 
     network: CellNetwork
@@ -89,15 +105,15 @@ class StagedRun:
         self._fitted = state_hash(self.encoder.state())
 
     @property
-    def cells(self) -> NetworkEncoder:
-        """The encoder, if it has a network that can be trained.
+    def cells(self) -> TokenEncoder:
+        """The encoder, if it has a network of single cells that can be trained.
 
         Raises
         ------
         InputError
             If it has none.
         """
-        if not isinstance(self.encoder, NetworkEncoder):
+        if not isinstance(self.encoder, TokenEncoder):
             raise InputError(
                 f"{type(self.encoder).__name__} is fitted and has no network of cells to train: choose "
                 "encoder=rank_cells or encoder=value_cells, or leave the stage out (stages.NAME=null)."

@@ -1,6 +1,6 @@
 """The training loop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -54,7 +54,7 @@ class Trainer:
     weight_decay
         Of AdamW, on matrices and tables of embeddings only.
     grad_clip
-        Largest norm of the gradient, without that of learned weights of losses.
+        Largest norm of the gradient, without that of learned weights of losses; infinite for any.
     precision
         As Lightning Fabric names it: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"``; or
         ``"auto"``, which is ``"bf16-mixed"`` on a GPU that knows it, else ``"32-true"``.
@@ -77,6 +77,8 @@ class Trainer:
         step has several batches; else all of training takes from one stream of numbers.
     checkpoint_every
         Steps from one resume point to the next, where there is a folder for them.
+    betas
+        Of AdamW: how much of the mean of gradients, and of their squares, is kept from step to step.
 
     Examples
     --------
@@ -110,6 +112,7 @@ class Trainer:
     strategy: Strategy = "auto"
     noise: Literal["auto", "parts"] = "auto"
     checkpoint_every: int = 100
+    betas: Sequence[float] = (0.9, 0.999)
 
     _choices: ClassVar = {"schedule": ("cosine", "linear"), "strategy": ("auto", "ddp"), "noise": ("auto", "parts")}
 
@@ -118,6 +121,9 @@ class Trainer:
             check_whole(self, name)
         if self.lr <= 0 or self.grad_clip <= 0 or self.warmup_steps < 0 or self.weight_decay < 0:
             raise InputError("Trainer needs positive lr and grad_clip, and warmup_steps and weight_decay not negative.")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"Trainer needs two betas, each from 0 to below 1, not {self.betas!r}.")
+        object.__setattr__(self, "betas", (self.betas[0], self.betas[1]))  # of a config, a list
         for name, choices in self._choices.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"Trainer's {name} must be one of {choices}, not {getattr(self, name)!r}.")
@@ -230,7 +236,7 @@ class Trainer:
         asked: Interruption,
     ) -> list[Record]:
         whole, noise, layout = Task(model, objective), self._noise(), self._layout(fabric.global_rank)
-        raw = adamw(whole, lr=self.lr, weight_decay=self.weight_decay)
+        raw = adamw(whole, lr=self.lr, weight_decay=self.weight_decay, betas=(self.betas[0], self.betas[1]))
         task, optimizer = fabric.setup(whole, raw)
         task.train()
         state = RunState() if keeper is None else keeper.begin(fabric, whole, raw, noise)

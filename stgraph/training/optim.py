@@ -11,7 +11,9 @@ from stgraph.objectives.balance import LearnedBalance
 Schedule = Literal["cosine", "linear"]
 
 
-def adamw(module: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
+def adamw(
+    module: nn.Module, *, lr: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.AdamW:
     """AdamW that decays matrices only, tables of embeddings among them.
 
     An embedding of one row, and a matrix of one number, are no matrices: a network may keep centres and widths in them.
@@ -21,7 +23,7 @@ def adamw(module: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.A
     module
         Whose parameters. Those of a `stgraph.objectives.balance.LearnedBalance` in it are a group of their own, whose
         ``own_lr`` is to stand in place of ``lr``.
-    lr, weight_decay
+    lr, weight_decay, betas
         As of `torch.optim.AdamW`.
 
     Examples
@@ -42,7 +44,7 @@ def adamw(module: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.A
         {"params": [p for p in parameters if id(p) not in chosen], "weight_decay": 0.0},
         *({"params": list(each.parameters()), "weight_decay": 0.0, "own_lr": each.lr} for each in balances),
     ]
-    return torch.optim.AdamW(groups, lr=lr)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float, share: float) -> float:

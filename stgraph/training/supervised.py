@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torch_geometric.data import HeteroData
 
 from stgraph.errors import TrainingError
 from stgraph.graph.arguments import check_whole
-from stgraph.models.base import CellGraphModel
 from stgraph.objectives.base import WeightedSum
+from stgraph.training.batches import Batches
 from stgraph.training.loop import Record, Trainer
 
 
@@ -47,7 +47,8 @@ class JudgedTrainer:
 
     Examples
     --------
-    >>> from stgraph.training.loop import Trainer
+    >>> from stgraph.training.batches import Batches
+    from stgraph.training.loop import Trainer
     >>> from stgraph.training.supervised import JudgedTrainer
     >>> JudgedTrainer(Trainer(max_steps=100), patience=5).patience
     5
@@ -61,8 +62,8 @@ class JudgedTrainer:
 
     def fit(
         self,
-        model: CellGraphModel,
-        dataset: Dataset[HeteroData],
+        model: nn.Module,
+        dataset: Dataset[HeteroData] | Batches,
         objective: WeightedSum,
         *,
         judge: Callable[[], float] | None,
@@ -115,7 +116,7 @@ class JudgedTrainer:
 class _Best:
     """The best weights so far."""
 
-    def __init__(self, model: CellGraphModel) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.loss, self.step = float("inf"), 0
         self.weights: dict[str, Tensor] = {}

@@ -39,5 +39,5 @@ def test_predictions_do_not_depend_on_how_a_slice_is_cut(fitted):
 
 @pytest.mark.parametrize("wrong", [{"out_channels": 0}, {"head_channels": [0]}, {"dropout": 1.0}])
 def test_senseless_parameters(wrong):
-    with pytest.raises(ValueError, match="CellPredictor needs"):
+    with pytest.raises(ValueError, match="A head needs"):
         CellPredictor(**({"in_channels": 52, "out_channels": 3, "network": SE2Transformer(20)} | wrong))

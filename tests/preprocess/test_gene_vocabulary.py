@@ -6,7 +6,7 @@ import pytest
 
 from stgraph._config import instantiate, to_config
 from stgraph.errors import InputError, StgraphWarning
-from stgraph.preprocess.gene_vocabulary import GeneVocabulary, without_version
+from stgraph.preprocess.gene_vocabulary import GeneVocabulary
 
 IDS = ["ENSG00000000003", "ENSG00000000005", "ENSG00000000419"]
 TOKENS = {"<pad>": 0, "<mask>": 1, IDS[0]: 2, IDS[1]: 3, IDS[2]: 4}
@@ -60,11 +60,6 @@ def test_names_are_found(vocabulary, name, token, cased):
 def test_an_id_comes_before_a_name_and_what_is_ambiguous_is_not_found():
     vocabulary = GeneVocabulary.of_medians({"A": 1.0, "B": 1.0, "ab": 1.0, "AB": 1.0}, {"A": "B", "x": "A", "X": "B"})
     assert vocabulary.find(["A", "B", "ab", "AB", "Ab", "x", "X", "a"]).tolist() == [2, 3, 4, 5, -1, 2, 3, 2]
-
-
-def test_only_versions_of_ensembl_ids_are_cut():
-    names = ["ENSMUSG00000029580.15", "AC000123.1", "ENSA.1", "ENSG00000000003", "ENSG00000000003.1.2"]
-    assert [without_version(name) for name in names] == ["ENSMUSG00000029580", *names[1:]]
 
 
 def test_what_is_not_found_is_told(vocabulary):

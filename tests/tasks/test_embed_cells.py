@@ -10,7 +10,7 @@ from stgraph.errors import InputError
 from stgraph.models.cell_network import CellNetwork, CellStates
 from stgraph.models.rank_encoder import RankEncoder
 from stgraph.preprocess.ragged_tokens import RaggedTokens
-from stgraph.tasks import embed_cells as module
+from stgraph.tasks import late_bar as module
 from stgraph.tasks.embed_cells import embed_cells
 
 

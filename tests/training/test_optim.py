@@ -9,6 +9,7 @@ from torch import nn
 from stgraph.data.parts import PartDataset
 from stgraph.errors import InputError
 from stgraph.graph.build import build_graph
+from stgraph.io.synthetic import synthetic_tissue
 from stgraph.models.se2_transformer import SE2Transformer
 from stgraph.objectives.balance import LearnedBalance
 from stgraph.objectives.base import WeightedSum
@@ -79,3 +80,41 @@ def test_matrices_decay():
     assert (matrices["weight_decay"], others["weight_decay"]) == (0.5, 0.0)
     assert [tuple(p.shape) for p in matrices["params"]] == [(3, 2), (4, 5)]
     assert [tuple(p.shape) for p in others["params"]] == [(3,), (3,), (3,)]
+
+
+def test_betas_are_those_of_the_trainer():
+    """After one step the first moment is the gradient times 1 - beta; after a step the second its square times that."""
+    module = nn.Linear(2, 3)
+    optimizer = adamw(module, lr=0.1, weight_decay=0.0, betas=(0.8, 0.95))
+    module(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    state = optimizer.state[module.bias]
+    assert torch.allclose(state["exp_avg"], 0.2 * module.bias.grad)
+    assert torch.allclose(state["exp_avg_sq"], 0.05 * module.bias.grad**2)
+
+
+def test_a_config_may_give_betas_as_a_list_and_they_change_training(small_parts):
+    def losses(**settings):
+        torch.manual_seed(0)
+        model = SE2Transformer(20, hidden_channels=8)
+        trainer = Trainer(max_steps=4, warmup_steps=1, **settings)
+        return [record["loss"] for record in trainer.fit(model, small_parts, WeightedSum([MaskedCell()]))]
+
+    assert Trainer(betas=[0.9, 0.999]) == Trainer()
+    assert losses(betas=[0.9, 0.999]) == losses()
+    assert losses(betas=(0.5, 0.9)) != losses()
+    free, bound = losses(grad_clip=math.inf), losses(grad_clip=1e-3)
+    assert all(map(math.isfinite, free))
+    assert free[0] == bound[0]
+
+
+@pytest.fixture(scope="module")
+def small_parts():
+    graph = build_graph(synthetic_tissue(n_cells=200, n_genes=60)[0])
+    return PartDataset([graph], CoordinateBisection(100))
+
+
+@pytest.mark.parametrize("betas", [(0.9,), (0.9, 1.0), (-0.1, 0.9)])
+def test_bad_betas(betas):
+    with pytest.raises(InputError, match="two betas, each from 0 to below 1"):
+        Trainer(betas=betas)

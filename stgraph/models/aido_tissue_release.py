@@ -1,0 +1,231 @@
+"""Weights of AIDO.Tissue's encoder in the layout they are published in.
+
+A folder with ``model.safetensors`` or ``pytorch_model.bin``, and ``config.json``, which need not be there: what it says
+can nearly all be read off the tensors. Only tensors and JSON are read: no code in the files is ever run.
+"""
+
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stgraph._files import atomic_dir
+from stgraph.errors import CheckpointError, InputError, StgraphWarning
+from stgraph.models.aido_tissue import AIDOTissue
+from stgraph.models.weight_files import read_config, read_weights
+
+CONFIG = "config.json"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""Names of the file of weights, the newer one first."""
+
+LICENCE = (
+    "GenBio AI Community License: for non-commercial use only; what is derived from the weights carries it too; and "
+    "outputs may not be used to train similar models"
+)
+"""What the published weights may be used for."""
+
+_OURS = "decoder."
+_PREFIXES = ("backbone.encoder.bert.", "backbone.encoder.", "bert.", "")
+"""Before the names of the encoder, by the class that the weights were written from."""
+
+_UNUSED = re.compile(r"(cls|adapter)\..*|.*\.rotary_emb\.inv_freq")
+"""The release computes nothing with these: a head that it never trained, a head of a task, and a constant."""
+
+_SIZES = {
+    "hidden_channels": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "ffn_channels": "intermediate_size",
+    "num_bins": "bin_num",
+}
+"""Our sizes, and what the published config calls them."""
+
+_FIXED = {"bin_alpha": 1.0, "layer_norm_eps": 1e-5, "hidden_act": "swiglu", "rope2d_use_xy": False}
+"""Settings that would make another network of the same weights, and the value they must have."""
+
+_OWN_TRAINING = {"trained_by": "stgraph"}
+"""In configs that `save_aido_tissue` writes of weights that are nobody else's."""
+
+
+def load_aido_tissue(
+    path: str | os.PathLike[str], *, heads: int | None = None, random_state: int = 0, **settings: Any
+) -> AIDOTissue:
+    """Read the published layout.
+
+    Sizes are those of the tensors, RMSNorm or LayerNorm is told by their names. The decoder was not published: its
+    weights are drawn, so that hidden values are not predicted until it is trained.
+
+    Parameters
+    ----------
+    path
+        A folder with ``model.safetensors`` or ``pytorch_model.bin`` and perhaps ``config.json``, or the file of weights
+        alone. Names may begin with ``bert.`` or ``backbone.encoder.``.
+    heads
+        H, where neither a config nor the tensors tell; None for heads of 64 channels, as both published sizes have.
+    random_state
+        Seed of the decoder.
+    **settings
+        Of `AIDOTissue`, those that weights do not decide: ``pooling``, ``dropout`` and what begins with ``decoder_``.
+
+    Returns
+    -------
+    AIDOTissue
+        In float32 on the CPU, in eval mode; ``licence`` says what the weights may be used for.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing, damaged or holds more than tensors, or names, shapes and config do not all fit; all that
+        does not is listed.
+
+    Warns
+    -----
+    StgraphWarning
+        What the licence of the published weights allows; not of weights that stgraph trained from nothing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from stgraph.models.aido_tissue import AIDOTissue
+    >>> from stgraph.models.aido_tissue_release import load_aido_tissue, save_aido_tissue
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_aido_tissue(AIDOTissue(num_genes=10, hidden_channels=16, num_layers=2, norm="layer"), folder)
+    ...     load_aido_tissue(folder).norm
+    'layer'
+    """
+    path = Path(path)
+    file, config = _find(path)
+    published = read_weights(file)
+    weights = _without_prefix(file, published)
+    frequencies = next((t for name, t in weights.items() if name.endswith("inv_freq")), None)
+    weights = {name: tensor for name, tensor in weights.items() if not _UNUSED.fullmatch(name)}
+    sizes = _sizes(file, weights)
+    sizes["heads"] = heads or _heads(config, sizes["hidden_channels"], frequencies)
+    licence = None if config.items() >= _OWN_TRAINING.items() else str(config.get("licence", LICENCE))
+    arguments: dict[str, Any] = {**settings, **sizes, "licence": licence}
+    arguments["norm"] = "layer" if "encoder.ln.bias" in weights else "rms"
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(random_state)  # torch.manual_seed would seed every GPU, for good
+            model = AIDOTissue(**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"'{path}' cannot be made a network: {error}") from error
+    own = model.state_dict()
+    needed = {name: tensor for name, tensor in own.items() if not name.startswith(_OURS)}
+    problems = [*_config_problems(config, sizes), *_misfits(needed, weights)]
+    if problems:
+        raise CheckpointError(f"The weights in '{file}' do not fit: {'; '.join(problems)}.")
+    model.load_state_dict({name: tensor for name, tensor in own.items() if name not in needed} | weights)
+    if licence is not None:
+        warnings.warn(f"The weights in '{path}' come with a licence ({licence}).", StgraphWarning, stacklevel=2)
+    return model.eval()
+
+
+def save_aido_tissue(model: AIDOTissue, folder: str | os.PathLike[str]) -> None:
+    """Write the published layout: the inverse of `load_aido_tissue`, to the bit.
+
+    The decoder has no place in it, nor has the pooling. The licence of weights that have one is written along.
+
+    Parameters
+    ----------
+    model
+        In float32, of finite weights.
+    folder
+        Where to. It must not exist, or be empty; it appears whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If the layout has no place for the model, or the folder has content.
+    """
+    state = {name: tensor.cpu() for name, tensor in model.state_dict().items() if not name.startswith(_OURS)}
+    if any(tensor.dtype != torch.float32 for tensor in state.values()):
+        raise InputError("The published layout of AIDO.Tissue is float32: call model.float() first.")
+    if wrong := next((name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())), None):
+        raise InputError(f"'{wrong}' of the model holds numbers that are not finite, which could not be read again.")
+    config: dict[str, Any] = {"model_type": "cellspatialfoundation", "max_position_embeddings": model.num_genes}
+    config |= {theirs: getattr(model, ours) for ours, theirs in _SIZES.items()} | _FIXED
+    config |= _OWN_TRAINING if model.licence is None else {"licence": model.licence}
+    with atomic_dir(folder) as tmp:
+        # Clones, for what is a view of something larger would be written with all of it.
+        clones = {name: tensor.clone().contiguous() for name, tensor in state.items()}
+        save_file(clones, tmp / WEIGHTS[0], metadata={"format": "pt"})
+        (tmp / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _find(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The file of weights, and the config beside it: empty if there is none."""
+    if path.is_file():
+        return path, {}
+    if not path.is_dir():
+        raise CheckpointError(f"There is no '{path}'.")
+    file = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
+    if file is None:
+        raise CheckpointError(f"'{path}' has neither {WEIGHTS[0]} nor {WEIGHTS[1]}: copy it again, whole.")
+    has_config = (path / CONFIG).is_file()
+    return file, read_config(path / CONFIG, layout=f"a folder with {WEIGHTS[0]}") if has_config else {}
+
+
+def _without_prefix(file: Path, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    sign = "position_embedding.weight"
+    prefix = next((prefix for prefix in _PREFIXES if prefix + sign in weights), None)
+    if prefix is None or weights[prefix + sign].dim() != 2:
+        found = ", ".join(map(repr, list(weights)[:3])) or "nothing"
+        raise CheckpointError(f"'{file}' has no matrix '{sign}', so it is not AIDO.Tissue: it has {found}.")
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+
+
+def _sizes(file: Path, weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """Sizes of the network that the weights are of, all but the number of heads."""
+    where = {
+        "hidden_channels": ("position_embedding.weight", 1),
+        "num_bins": ("gene_embedding.lookup_table.weight", 0),
+        "ffn_channels": ("encoder.layer.0.mlp.up_proj.weight", 0),
+    }
+    lacking = sorted({name for name, _ in where.values() if name not in weights or weights[name].dim() != 2})
+    if lacking:
+        raise CheckpointError(f"'{file}' lacks {', '.join(map(repr, lacking))}, so it is not AIDO.Tissue.")
+    sizes = {size: weights[name].shape[axis] for size, (name, axis) in where.items()}
+    layers = {at[1] for name in weights if (at := re.match(r"encoder\.layer\.(\d+)\.", name))}
+    return sizes | {"num_layers": len(layers), "num_genes": len(weights["position_embedding.weight"]) - 3}
+
+
+def _heads(config: Mapping[str, Any], channels: int, frequencies: Tensor | None) -> int:
+    says = config.get(_SIZES["heads"])
+    if isinstance(says, int) and not isinstance(says, bool) and says > 0:
+        return says
+    # Each of two dimensions has half as many wavelengths as it has channels
+    width = 64 if frequencies is None else 4 * frequencies.numel()
+    if width == 0 or channels % width:
+        raise CheckpointError(
+            f"Nothing tells how many heads the network of {channels} channels has: give heads, or the config.json."
+        )
+    return channels // width
+
+
+def _config_problems(config: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
+    for ours, theirs in _SIZES.items():
+        if theirs in config and (isinstance(config[theirs], bool) or config[theirs] != sizes[ours]):
+            yield f"{CONFIG} says {theirs} {config[theirs]!r}, but the weights have {sizes[ours]}"
+    for name, needed in _FIXED.items():
+        if config.get(name, needed) != needed:
+            yield f"{CONFIG} says {name} {config[name]!r}, but only {needed!r} is published and read"
+
+
+def _misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Iterable[str]:
+    yield from (f"missing '{name}'" for name in own if name not in weights)
+    yield from (f"unknown '{name}'" for name in weights if name not in own)
+    for name in own:
+        if name not in weights:
+            continue
+        if own[name].shape != weights[name].shape:
+            yield f"'{name}' has shape {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
+        elif not weights[name].is_floating_point():
+            yield f"'{name}' is {weights[name].dtype}, not float32 or a half precision"

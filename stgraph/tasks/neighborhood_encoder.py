@@ -1,0 +1,369 @@
+"""A network that reads cells with their neighbours as a part of a run: slices to embeddings."""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from stgraph import _keys
+from stgraph._config import TARGET, import_class, instantiate
+from stgraph.data.depth_values import CellDepth, DepthValues
+from stgraph.data.neighborhood_sequences import NeighborhoodSequences
+from stgraph.errors import InputError, StgraphWarning
+from stgraph.graph.arguments import check_whole
+from stgraph.graph.neighbor_choice import NearestCells, NeighborChoice
+from stgraph.graph.spatial_order import spatial_order
+from stgraph.models.aido_tissue_release import load_aido_tissue
+from stgraph.models.neighborhood_network import NeighborhoodNetwork
+from stgraph.nn.module_config import module_config
+from stgraph.objectives.base import Objective, WeightedSum
+from stgraph.objectives.masked_columns import MaskedColumns
+from stgraph.preprocess.expressed_genes import expressed_genes
+from stgraph.preprocess.gene_list import GeneList
+from stgraph.preprocess.named_arrays import bytes_to_genes, check_names, genes_to_bytes
+from stgraph.preprocess.orthologs import Orthologs
+from stgraph.tasks.center_batches import CenterBatches, RandomCenters
+from stgraph.tasks.embed_neighborhoods import embed_neighborhoods
+from stgraph.training.batches import SampledBatches
+from stgraph.training.checkpoint import load_weights
+from stgraph.training.loop import Trainer
+from stgraph.training.untrained import Untrained
+
+_NETWORK, _GENES = "network.", "genes."
+"""What the arrays of the weights and of the gene list are called by in the state, before their own names."""
+
+_AIDO = "stgraph.models.aido_tissue.AIDOTissue"
+_NOT_IN_WEIGHTS = (
+    *("pooling", "dropout", "decoder_layers", "decoder_heads", "decoder_channels", "decoder_ffn_channels"),
+    "decoder_zeros",
+)
+"""Settings of `AIDOTissue` that published weights leave open."""
+
+
+def _small() -> dict[str, Any]:
+    sizes = {"hidden_channels": 64, "num_layers": 2, "ffn_channels": 128, "num_bins": 50}
+    decoder = {"decoder_channels": 64, "decoder_layers": 1, "decoder_ffn_channels": 128, "decoder_zeros": 32}
+    return {TARGET: _AIDO, **sizes, **decoder}
+
+
+@dataclass
+class NeighborhoodEncoder:
+    """Embeddings of cells among their neighbours, gene by gene: AIDO.Tissue, or another network that reads the same.
+
+    A `stgraph.baselines.base.SliceEncoder`: tasks, the benchmark and `stgraph train` take it as they take simple ones.
+    The embedding of a cell depends on its counts and those of its neighbours, and on nothing else of the slice.
+
+    Parameters
+    ----------
+    model
+        Config of a `stgraph.models.neighborhood_network.NeighborhoodNetwork` but ``num_genes``, which is known.
+    weights
+        Folder or file of published weights of AIDO.Tissue (`stgraph.models.aido_tissue_release`), which need their
+        ``gene_list``; of ``model`` only what weights leave open is then looked at. None: weights are drawn.
+    neighbors
+        Which cells are read with a cell: `stgraph.graph.neighbor_choice`.
+    depth
+        What makes values of counts.
+    trainer
+        How the network is trained in `fit`. None: not at all, for `stgraph train`. A
+        `stgraph.training.untrained.Untrained` leaves it as it was drawn, for comparison.
+    objectives
+        What it is trained to do.
+    batching
+        Which cells are in one batch in training: `stgraph.tasks.center_batches`.
+    max_cells, max_tokens
+        Most centres of a batch in training, and most tokens of a batch, of all cells of all neighbourhoods. A single
+        neighbourhood may have more.
+    gene_list, ensembl_ids
+        File of the genes in the order that the network numbers them in, as `GeneList.read` takes it, and of their
+        Ensembl ids. None: all genes of the slices to fit.
+    orthologs
+        File of a table of orthologs, for slices of another species than the gene list.
+    max_unknown
+        Greatest share of the genes of a slice that may be missing in the gene list.
+    random_state
+        Seed of the weights that are drawn. The trainer has its own.
+
+    Attributes
+    ----------
+    genes
+        Names of the genes, once fitted.
+    network
+        Once fitted. It may be trained in place: ``transform`` and ``state`` follow.
+    history
+        One record for each step of training.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range.
+
+    References
+    ----------
+    GenBio AI. AIDO.Tissue: spatial cell-guided pretraining for scalable spatial transcriptomics foundation model, 2025.
+
+    Examples
+    --------
+    >>> import stgraph
+    >>> from stgraph.graph.neighbor_choice import NearestCells
+    >>> from stgraph.tasks.neighborhood_encoder import NeighborhoodEncoder
+    >>> from stgraph.training.loop import Trainer
+from stgraph.training.untrained import Untrained
+    >>> tissue = stgraph.synthetic_tissue(n_cells=100, n_genes=60)
+    >>> encoder = NeighborhoodEncoder(neighbors=NearestCells(2), trainer=Trainer(max_steps=1), max_cells=4)
+    >>> encoder.fit(tissue).transform(tissue[0]).shape
+    (100, 64)
+    """
+
+    model: Mapping[str, Any] = field(default_factory=_small)
+    weights: str | None = None
+    neighbors: NeighborChoice = field(default_factory=NearestCells)
+    depth: DepthValues = field(default_factory=CellDepth)
+    trainer: Trainer | Untrained | None = field(default_factory=lambda: Trainer(max_steps=300, lr=1e-3, betas=(0.9, 0.95)))
+    objectives: Sequence[Objective] = field(default_factory=lambda: (MaskedColumns(),))
+    batching: CenterBatches = field(default_factory=RandomCenters)
+    max_cells: int = 32
+    max_tokens: int = 65_536
+    gene_list: str | None = None
+    ensembl_ids: str | None = None
+    orthologs: str | None = None
+    max_unknown: float = 0.5
+    random_state: int = 0
+    genes: list[str] = field(default_factory=list, init=False, repr=False)
+    history: list[dict[str, float]] = field(default_factory=list, init=False, repr=False, compare=False)
+    network: NeighborhoodNetwork = field(init=False, repr=False, compare=False)
+    _list: GeneList | None = field(default=None, init=False, repr=False, compare=False)
+    _orthologs: Orthologs | None = field(default=None, init=False, repr=False, compare=False)
+
+    # Built anew for each fit, with the number of genes.
+    _as_configs_: ClassVar = ("model",)
+
+    def __post_init__(self) -> None:
+        check_whole(self, "max_cells")
+        check_whole(self, "max_tokens")
+        check_whole(self, "random_state", least=0)
+        if not 0 <= self.max_unknown <= 1:
+            raise InputError(f"NeighborhoodEncoder needs max_unknown from 0 to 1, not {self.max_unknown!r}.")
+        if TARGET not in self.model or "num_genes" in self.model:
+            raise InputError(
+                "The model of a NeighborhoodEncoder is the config of a network, with _target_ and without num_genes, "
+                "which is known."
+            )
+        if self.trainer is not None and not self.objectives:
+            raise InputError("NeighborhoodEncoder has a trainer and no objectives: give some, or trainer=None.")
+        for name in ("ensembl_ids", "weights"):
+            if getattr(self, name) is not None and self.gene_list is None:
+                raise InputError(f"NeighborhoodEncoder was given {name} without the gene_list that they go with.")
+        if self.weights is not None and self.model[TARGET] != _AIDO:
+            raise InputError(f"Published weights are of {_AIDO}, not of {self.model[TARGET]}.")
+
+    def fit(self, slices: Sequence[AnnData]) -> Self:
+        """Make or read the gene list, draw the network, and train it. Labels are never looked at.
+
+        Parameters
+        ----------
+        slices
+            Canonical slices, each one section.
+
+        Returns
+        -------
+        NeighborhoodEncoder
+            Itself.
+
+        Raises
+        ------
+        InputError
+            If the slices or the files cannot be used: values are no counts, too many genes are unknown, a slice has
+            fewer cells than a neighbourhood.
+        TrainingError
+            If the loss stops being finite.
+
+        Warns
+        -----
+        StgraphWarning
+            If there is no trainer, so that the network has learnt nothing.
+        """
+        if not slices:
+            raise InputError("NeighborhoodEncoder needs slices to learn from.")
+        orthologs = None if self.orthologs is None else Orthologs.read(self.orthologs)
+        if self.gene_list is None:
+            genes = GeneList.of_slices(slices)
+        else:
+            genes = GeneList.read(self.gene_list, ensembl_ids=self.ensembl_ids)
+        self._take(self._begin(genes), genes, orthologs)
+        self.history = []
+        seed = getattr(self.trainer, "random_state", 0)
+        # Also without a trainer: what cannot be read is better refused now.
+        batches = self.batches(slices, random_state=seed)
+        if self.trainer is not None:
+            self.history = self.trainer.fit(self.network, batches, WeightedSum(self.objectives))
+        elif self.weights is None:
+            warnings.warn(
+                "NeighborhoodEncoder has no trainer, so its network is as it was drawn: until `stgraph train` trains "
+                "it, its embeddings are a random function of genes.",
+                StgraphWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def sequences(self, slices: Sequence[AnnData]) -> NeighborhoodSequences:
+        """The cells of some slices with their neighbours, as the network reads them.
+
+        Raises
+        ------
+        InputError
+            As of `fit`.
+        """
+        genes = self._fitted_list()
+        cells, around, panels = [], [], []
+        for adata in slices:
+            alignment = genes.align_slice(adata, orthologs=self._orthologs, max_unknown=self.max_unknown)
+            expressed = expressed_genes(adata, genes, alignment=alignment)
+            with_neighbors, neighborhoods = self.neighbors(_positions(adata), expressed)
+            cells.append(with_neighbors)
+            around.append(neighborhoods)
+            panels.append(alignment.panel)
+        return NeighborhoodSequences(cells, around, panels, num_genes=genes.num_genes, depth=self.depth)
+
+    def batches(self, slices: Sequence[AnnData], *, random_state: int = 0) -> SampledBatches:
+        """Batches to train on: every cell of the slices is the centre once in an epoch.
+
+        Parameters
+        ----------
+        slices
+            Canonical.
+        random_state
+            Seed of the order.
+
+        Raises
+        ------
+        InputError
+            As of `fit`.
+        """
+        cells = self.sequences(slices)
+        sampler = self.batching(
+            cells,
+            [_positions(adata) for adata in slices],
+            max_tokens=self.budget(cells.lengths),
+            max_cells=self.max_cells,
+            random_state=random_state,
+        )
+        return SampledBatches(cells, sampler)
+
+    def transform(self, adata: AnnData) -> NDArray[np.float32]:
+        """Embeddings of the cells of one canonical slice, seen in `fit` or not.
+
+        Returns
+        -------
+        ndarray
+            (N, out_channels) float32.
+
+        Raises
+        ------
+        InputError
+            If the encoder was not fitted, or as of `fit`.
+        """
+        self._fitted_list()
+        return self.apply(self.network, adata)
+
+    def apply(self, network: NeighborhoodNetwork, adata: AnnData) -> NDArray[np.float32]:
+        """What another network that reads the same says of the cells of a slice, (N, out_channels).
+
+        Raises
+        ------
+        InputError
+            As of `transform`.
+        """
+        cells, order = self.sequences([adata]), spatial_order(_positions(adata))
+        return embed_neighborhoods(network, cells, order=order, max_tokens=self.budget(cells.lengths))
+
+    def budget(self, lengths: NDArray[np.int64]) -> int:
+        """Tokens of a batch: ``max_tokens``, or those of the longest neighbourhood if it has more."""
+        return max(self.max_tokens, int(lengths.max(initial=1)))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Weights, gene list, orthologs and the config of the network, as named arrays."""
+        genes = self._fitted_list()
+        ids = {} if self._orthologs is None else self._orthologs.ids
+        return {
+            "config": np.frombuffer(json.dumps(module_config(self.network)).encode(), dtype=np.uint8).copy(),
+            "orthologs": genes_to_bytes([name for pair in ids.items() for name in pair]),
+            **{_GENES + name: array for name, array in genes.state().items()},
+            # Copies, for the network may be trained on.
+            **{_NETWORK + name: tensor.cpu().numpy().copy() for name, tensor in self.network.state_dict().items()},
+        }
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> Self:
+        """Take over what `state` gave; no file is looked for.
+
+        Raises
+        ------
+        InputError
+            If an array is missing or of the wrong shape.
+        CheckpointError
+            If weights are missing or do not fit.
+        TrustError
+            If the network is of a package that is neither stgraph nor that of ``model``.
+        """
+        own = {name for name in state if not name.startswith((_NETWORK, _GENES))}
+        check_names(self, dict.fromkeys(own, np.empty(0)), {"config", "orthologs"})
+        name = type(self).__name__
+        try:
+            config = dict(json.loads(state["config"].tobytes()))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"The state of {name} does not say how its network is built ({error}).") from error
+        genes = GeneList.load_state(_below(state, _GENES))
+        names = bytes_to_genes(state["orthologs"]) if len(state["orthologs"]) else []
+        orthologs = Orthologs(dict(zip(names[::2], names[1::2], strict=True))) if names else None
+        network = self._drawn(config, trusted=("stgraph", str(self.model[TARGET]).partition(".")[0]))
+        weights = {key: torch.from_numpy(np.ascontiguousarray(w)) for key, w in _below(state, _NETWORK).items()}
+        load_weights(network, weights, name=name)
+        self._take(network, genes, orthologs)
+        return self
+
+    def _begin(self, genes: GeneList) -> NeighborhoodNetwork:
+        """The network before training: published weights, or as it is drawn."""
+        if self.weights is None:
+            return self._drawn({**self.model, "num_genes": genes.num_genes})
+        settings = {name: value for name, value in self.model.items() if name in _NOT_IN_WEIGHTS}
+        return load_aido_tissue(self.weights, random_state=self.random_state, **settings)
+
+    def _drawn(self, config: Mapping[str, Any], *, trusted: Sequence[str] | None = None) -> NeighborhoodNetwork:
+        """A network as it is drawn, in eval mode."""
+        cls = import_class(str(config[TARGET]), trusted=trusted)
+        if not issubclass(cls, NeighborhoodNetwork):
+            raise InputError(
+                f"'{config[TARGET]}' is no NeighborhoodNetwork, so that NeighborhoodEncoder cannot read cells with it."
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.random_state)  # torch.manual_seed would seed every GPU, for good
+            network: NeighborhoodNetwork = instantiate(config, trusted=trusted)
+        return network.eval()
+
+    def _take(self, network: NeighborhoodNetwork, genes: GeneList, orthologs: Orthologs | None) -> None:
+        if network.num_genes != genes.num_genes:
+            raise InputError(
+                f"The network numbers {network.num_genes} genes, but the gene list has {genes.num_genes}: it was "
+                "trained with another."
+            )
+        self.network, self._list, self._orthologs = network, genes, orthologs
+        self.genes = list(genes.genes)
+
+    def _fitted_list(self) -> GeneList:
+        if self._list is None:
+            raise InputError("NeighborhoodEncoder was not fitted: call fit(slices) first.")
+        return self._list
+
+
+def _positions(adata: AnnData) -> NDArray[np.float64]:
+    return np.asarray(adata.obsm[_keys.SPATIAL], dtype=np.float64)
+
+
+def _below(state: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
