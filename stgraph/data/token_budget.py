@@ -2,16 +2,35 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from stgraph._compiled import compiled
-from stgraph.data.cell_sequences import CellSequences
 from stgraph.data.runs import runs
 from stgraph.errors import InputError
 from stgraph.graph.arguments import check_whole
+
+
+class HasLengths(Protocol):
+    """A data set of sequences, asked for by number.
+
+    Attributes
+    ----------
+    lengths
+        (N,) tokens of each.
+    neighbor_lists
+        Who is whose neighbour, CSR: indptr (N + 1,) and indices; or None.
+    """
+
+    lengths: NDArray[np.int64]
+    neighbor_lists: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+
+    def __len__(self) -> int:
+        """N."""
+        ...
 
 
 class TokenBudgetSampler(Sampler[list[int]]):
@@ -45,7 +64,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
 
     def __init__(
         self,
-        cells: CellSequences,
+        cells: HasLengths,
         *,
         max_tokens: int,
         max_cells: int | None = None,
@@ -70,7 +89,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         if len(cells) == 0:
             raise InputError("TokenBudgetSampler was given no cells, so there is nothing to make batches of.")
         if num_neighbors and cells.neighbor_lists is None:
-            raise InputError("TokenBudgetSampler was asked for neighbours, but CellSequences was not given any.")
+            raise InputError("TokenBudgetSampler was asked for neighbours, but the data set was not given any.")
 
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
         """Go over this epoch next, once from ``first_batch`` on and then whole."""
