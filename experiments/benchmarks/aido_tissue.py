@@ -38,7 +38,7 @@ from torch import nn
 
 from stgraph.data.neighborhood_sequences import NeighborhoodSequences
 from stgraph.data.spatial_batches import SpatialBatches
-from stgraph.graph.neighborhoods import neighborhoods
+from stgraph.graph.neighborhoods import Neighborhoods, neighborhoods
 from stgraph.models.aido_tissue import AIDOTissue
 from stgraph.models.cell_graph_genes import CellGraphGenes
 from stgraph.models.neighborhood_network import NeighborhoodNetwork
@@ -67,7 +67,7 @@ class Tissue(NamedTuple):
 
     counts: sp.csr_matrix
     cells: NeighborhoodSequences
-    table: NDArray[np.int64]
+    around: Neighborhoods
     pos: NDArray[np.float64]
 
     def places(self, size: int, number: int = 20) -> list[list[int]]:
@@ -90,7 +90,7 @@ def tissue(genes: int, k: int) -> Tissue:
     return Tissue(
         sp.csr_matrix((ragged.values, tokens, indptr), shape=(CELLS, GENES)),
         NeighborhoodSequences([ragged], [around], [panel], num_genes=GENES),
-        around.index,
+        around,
         pos,
     )
 
@@ -116,11 +116,11 @@ def data_sides(of: Tissue, file: Path, few: int) -> dict[str, tuple[Call, int]]:
         return batch, batch.pack()
 
     def theirs(counts: Any, cells: NDArray[np.int64]) -> Tokens:
-        return process(dense_samples(counts, of.table, cells))
+        return process(dense_samples(counts, of.around.index, cells))
 
     places = of.places(few)
     return {
-        "dense": (in_a_row(places, lambda cells: dense_samples(of.counts, of.table, cells)), few),
+        "dense": (in_a_row(places, lambda cells: dense_samples(of.counts, of.around.index, cells)), few),
         "dense, processed": (in_a_row(places, lambda cells: theirs(of.counts, cells)), few),
         "released": (in_a_row(places, lambda cells: theirs(on_disk, cells)), few),
         "ours": (in_a_row(of.places(TOGETHER), ours), TOGETHER),
@@ -133,10 +133,10 @@ def released_step(of: Tissue, size: int, dtype: torch.dtype, *, data: bool = Tru
     model = PaddedTissue().train()
     head = nn.Linear(model.position_embedding.embedding_dim, CLASSES)
     batches = of.places(size, number=20 if data else 1)
-    made = None if data else process(dense_samples(of.counts, of.table, np.array(batches[0])))
+    made = None if data else process(dense_samples(of.counts, of.around.index, np.array(batches[0])))
 
     def step(cells: NDArray[np.int64]) -> float:
-        tokens = process(dense_samples(of.counts, of.table, cells)) if made is None else made
+        tokens = process(dense_samples(of.counts, of.around.index, cells)) if made is None else made
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             return descend(head(model.embed(tokens)), model, head)
 
@@ -228,6 +228,31 @@ def training_row(genes: int, k: int, dtype: str, repeats: int) -> dict[str, Any]
     return row
 
 
+def inference_row(genes: int, k: int, repeats: int) -> dict[str, Any]:
+    """Embeddings of a whole slice by the graph side: every cell is summarised once, then centres are read."""
+    of = tissue(genes, k)
+    torch.manual_seed(0)
+    model, rows = CellGraphGenes(GENES).eval(), torch.arange(TOGETHER)
+    around = of.around
+    itself = Neighborhoods(around.index[:, :1], around.distance[:, :1])
+    alone = NeighborhoodSequences(of.cells.slices, [itself], [of.cells.panels[0].numpy()], num_genes=GENES)
+    cells = alone[rows.numpy()].unique
+    neighbors, distance = (torch.from_numpy(table[: len(rows), 1:]) for table in (around.index, around.distance))
+    summaries = torch.randn(CELLS, model.num_summaries, model.hidden_channels)
+
+    @torch.no_grad()
+    def summarize() -> torch.Tensor:
+        return model.summarize(cells)
+
+    @torch.no_grad()
+    def read() -> torch.Tensor:
+        return model.embed_centers(cells, summaries, neighbors, distance.float())
+
+    seconds = compared({"summarised": (summarize, TOGETHER), "read": (read, TOGETHER)}, repeats)
+    found = {f"{name}, us a cell": 1e6 * value for name, value in seconds.items()}
+    return {"genes": genes, "k": k, **found, "us a cell": sum(found.values())}
+
+
 def memory_row(who: str, k: int, dtype: str) -> dict[str, Any]:
     """What a training step takes, of two centres or, where cells are shared, of many; 100 genes."""
     of = tissue(100, k)
@@ -313,6 +338,8 @@ def main() -> None:
             result["training"].append(training_row(*setting, dtype, options.repeats))
             print("\n" + table(result["training"][-1:]), flush=True)
     print("\nTraining\n" + table(result["training"]), flush=True)
+    result["inference"] = [inference_row(*setting, options.repeats) for setting in grid]
+    print("\nWhole slices, graph side\n" + table(result["inference"]), flush=True)
     result["memory"] = [
         in_own_process(__file__, "--threads", options.threads, "--child", who, k, dtype, allocator=GIVING_BACK)
         for dtype in options.types

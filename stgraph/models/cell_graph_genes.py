@@ -155,6 +155,7 @@ class CellGraphGenes(NeighborhoodNetwork):
             NeighborKeys(hidden_channels, heads, _NUM_PLACES, norm) for _ in range(num_context_layers)
         )
         self.last_norm = make_norm(norm, hidden_channels)
+        self.start = nn.Sequential(make_norm(norm, hidden_channels), nn.Linear(hidden_channels, hidden_channels))
         self.decoder = layers(decoder_layers)
         self.head = nn.Sequential(
             make_norm(norm, hidden_channels),
@@ -231,6 +232,8 @@ class CellGraphGenes(NeighborhoodNetwork):
         source = states.token.index_select(0, _positions(states.offsets[rows], lengths[rows]))
         order = by_row[_positions((asked.cumsum(0) - asked)[rows], asked[rows])]
         x = self.gene_embedding(hidden.gene[order]) + self.value_embedding.mask_vector
+        # What stands for the centre as a beginning: from means of attention alone, training may not get off the ground.
+        x = x + self.start(states.center).index_select(0, hidden.row[order])
         for layer in self.decoder:
             x = layer(x, sizes, source=source)
         values: Tensor = self.head(x)[:, 0]

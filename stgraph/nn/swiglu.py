@@ -34,7 +34,23 @@ def make_norm(norm: Norm, channels: int, eps: float = 1e-5) -> nn.Module:
     """
     if norm not in get_args(Norm):
         raise InputError(f"norm must be one of {', '.join(get_args(Norm))}, not {norm!r}.")
-    return nn.RMSNorm(channels, eps=eps) if norm == "rms" else nn.LayerNorm(channels, eps=eps)
+    return RMSNorm(channels, eps=eps) if norm == "rms" else nn.LayerNorm(channels, eps=eps)
+
+
+class RMSNorm(nn.RMSNorm):
+    """torch's, in the precision of its weight: under autocast, states in half precision would go a slower way.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from stgraph.nn.swiglu import RMSNorm
+    >>> RMSNorm(2)(torch.tensor([[3.0, 4.0]], dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised, (..., C)."""
+        return super().forward(x if self.weight is None else x.to(self.weight.dtype))
 
 
 class PreNormLayer(nn.Module):

@@ -46,6 +46,10 @@ _NOT_IN_WEIGHTS = (
 """Settings of `AIDOTissue` that published weights leave open."""
 
 
+def _quick() -> Trainer:
+    return Trainer(max_steps=300, lr=1e-3, betas=(0.9, 0.95))
+
+
 def _small() -> dict[str, Any]:
     sizes = {"hidden_channels": 64, "num_layers": 2, "ffn_channels": 128, "num_bins": 50}
     decoder = {"decoder_channels": 64, "decoder_layers": 1, "decoder_ffn_channels": 128, "decoder_zeros": 32}
@@ -114,7 +118,6 @@ class NeighborhoodEncoder:
     >>> from stgraph.graph.neighbor_choice import NearestCells
     >>> from stgraph.tasks.neighborhood_encoder import NeighborhoodEncoder
     >>> from stgraph.training.loop import Trainer
-from stgraph.training.untrained import Untrained
     >>> tissue = stgraph.synthetic_tissue(n_cells=100, n_genes=60)
     >>> encoder = NeighborhoodEncoder(neighbors=NearestCells(2), trainer=Trainer(max_steps=1), max_cells=4)
     >>> encoder.fit(tissue).transform(tissue[0]).shape
@@ -125,7 +128,7 @@ from stgraph.training.untrained import Untrained
     weights: str | None = None
     neighbors: NeighborChoice = field(default_factory=NearestCells)
     depth: DepthValues = field(default_factory=CellDepth)
-    trainer: Trainer | Untrained | None = field(default_factory=lambda: Trainer(max_steps=300, lr=1e-3, betas=(0.9, 0.95)))
+    trainer: Trainer | Untrained | None = field(default_factory=_quick)
     objectives: Sequence[Objective] = field(default_factory=lambda: (MaskedColumns(),))
     batching: CenterBatches = field(default_factory=RandomCenters)
     max_cells: int = 32

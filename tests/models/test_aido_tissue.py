@@ -132,6 +132,18 @@ def test_hidden_values_can_be_learned():
     assert sum(losses[-10:]) / 10 < 0.4  # the variance is 4 / 3
 
 
+@pytest.mark.parametrize("norm", ["rms", "layer"])
+def test_autocast_comes_close(batch, norm):
+    torch.manual_seed(0)
+    model = AIDOTissue(NUM_GENES, **SMALL, norm=norm)
+    exact = model.predict_hidden(model(batch), batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.predict_hidden(model(batch), batch)
+        half.float().sum().backward()
+    torch.testing.assert_close(half.float(), exact, rtol=0, atol=0.02)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.requires_grad)
+
+
 def test_copies_of_one_model(model):
     config = module_config(model)
     assert config["num_genes"] == NUM_GENES
