@@ -63,6 +63,16 @@ class NeighborhoodEncoder:
     A `stgraph.baselines.base.SliceEncoder`: tasks, the benchmark and `stgraph train` take it as they take simple ones.
     The embedding of a cell depends on its counts and those of its neighbours, and on nothing else of the slice.
 
+    The default is what is published, at a small size, and on one slice simple encoders are far better. A linear
+    classifier on osmFISH (blocks of tissue held out, macro F1 of regions and of cell types, one seed) reached .39 and
+    .69 on `stgraph.preprocess.encoder.LogPCA` of 50 components, and .69 and .16 on means of 20 over neighbours. On this
+    with 3 neighbours it reached .32 and .28 as drawn, and after 600 steps of masked columns .32 and .21: no loss reads
+    the embedding. Where it has to tell hidden genes by itself
+    (`stgraph.objectives.columns_from_center.ColumnsFromCenter`), .39 and .47, and with 8 neighbours .43 and .46; beside
+    masked columns, .40 and .45, and .31 and .30 if it is the mean over tokens instead of the maximum. The recipe
+    ``configs/encoder/aido_tissue_small.yaml`` does so, with values scaled to 200 counts a cell, and depth tokens that
+    tell the depth.
+
     Parameters
     ----------
     model
