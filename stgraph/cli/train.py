@@ -16,8 +16,8 @@ stgraph train experiment=stofm 'data.files=\[a.h5ad,b.h5ad]' out=runs/stofm
 Settings are KEY=VALUE, as of any Hydra program: GROUP=CHOICE takes a
 file of configs/GROUP, GROUP.KEY=VALUE changes one value.
 
-experiment=NAME: the recipe, a file of configs/experiment: stofm, or
-stofm_small for two cores.
+experiment=NAME: the recipe, a file of configs/experiment: stofm or
+aido_tissue, or stofm_small or aido_tissue_small for two cores.
 
 data.files: h5ad files with raw counts and obsm\['spatial']; * and ? stand
 for any names. data.um_per_unit, data.slice_key, data.layer, data.keep: as
