@@ -48,7 +48,7 @@ class JudgedTrainer:
     Examples
     --------
     >>> from stgraph.training.batches import Batches
-    from stgraph.training.loop import Trainer
+    >>> from stgraph.training.loop import Trainer
     >>> from stgraph.training.supervised import JudgedTrainer
     >>> JudgedTrainer(Trainer(max_steps=100), patience=5).patience
     5

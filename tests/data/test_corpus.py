@@ -109,7 +109,7 @@ def threads():
 
 def dask():
     distributed = pytest.importorskip("distributed")
-    cluster = distributed.Client(n_workers=1, processes=False, dashboard_address=None)
+    cluster = distributed.Client(n_workers=1, processes=False, dashboard_address=":0")
     return cluster.get_executor()
 
 
