@@ -221,7 +221,7 @@ def test_a_cluster_of_dask_gives_the_same(cli, files, tmp_path):
     (tmp_path / "mylab_cluster.py").write_text(
         "from distributed import Client\n"
         "def nodes(n):\n"
-        "    return Client(n_workers=n, threads_per_worker=1, processes=False, dashboard_address=":0").get_executor()\n"
+        "    return Client(n_workers=n, threads_per_worker=1, processes=False, dashboard_address=':0').get_executor()\n"
     )
     command = ["train", "-m", *JUDGED[:-1], "k=5,8", data_files(files[:2])]
     assert cli(*command, "out=alone").code == 0
