@@ -13,7 +13,7 @@ from anndata import AnnData
 from stgraph._config import TARGET, import_class, instantiate
 from stgraph._version import __version__
 from stgraph.benchmark.choices import chosen
-from stgraph.benchmark.study import GROUP, Study
+from stgraph.benchmark.study import GROUP, NICHE, NICHE_KEY, Study
 from stgraph.data.documents import fingerprint
 from stgraph.errors import InputError
 from stgraph.tasks.deconvolution import Deconvolution
@@ -262,7 +262,8 @@ def lacking(task: Any, slices: Mapping[str, AnnData]) -> str | None:
         return None
     columns = [adata.obs[key].dropna() for adata in slices.values() if key in adata.obs]
     if not columns or len(np.unique(np.concatenate([column.astype(str) for column in columns]))) < 2:
-        return f"for its slices have no labels '{key}'"
+        name = NICHE if key == NICHE_KEY else key
+        return f"for its slices have no labels '{key}': name their column as in labels: {{{name}: COLUMN}}"
     return None
 
 

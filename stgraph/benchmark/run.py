@@ -101,7 +101,7 @@ def run_benchmark(
     Raises
     ------
     InputError
-        If the files of a study cannot be used.
+        If the files of a study cannot be used, or nothing can run on them.
 
     Examples
     --------
@@ -121,7 +121,6 @@ def run_benchmark(
     >>> bool(neighbor_pca > majority + 0.3)
     True
     """
-    out.mkdir(parents=True, exist_ok=True)
     jobs: list[Job] = []
     every: list[Unit] = []
     notes: list[str] = []
@@ -134,6 +133,9 @@ def run_benchmark(
             if not _is_done(out, unit):
                 groups.setdefault((unit.model, unit.seed), []).append(unit)
         jobs += [Job(grid, study, tuple(group), out) for group in groups.values()]
+    if not every:
+        raise InputError(f"Nothing can run: {'; '.join(notes) or 'no model does any of the tasks'}.")
+    out.mkdir(parents=True, exist_ok=True)
     done = len(every) - sum(len(job.units) for job in jobs)
     failed: list[dict[str, Any]] = []
     tell = progress or (lambda stage, now, total: None)

@@ -14,7 +14,13 @@ from stgraph.plot.scaling import cost_plot, scaling_plot
 
 
 def write_scaling(
-    table: pd.DataFrame, axes: Sequence[str], out: Path, *, against: str | None, size: str | None = None
+    table: pd.DataFrame,
+    axes: Sequence[str],
+    out: Path,
+    *,
+    against: str | None,
+    size: str | None = None,
+    beside: Sequence[str] = (),
 ) -> list[Path]:
     """Write what a sweep found.
 
@@ -31,6 +37,8 @@ def write_scaling(
     size
         The axis that makes models larger: scores are drawn against their weights, or against it where
         weights are not known. None for none.
+    beside
+        Models that are no points, and are drawn as lines across; what has no axis at all is one anyway.
 
     Returns
     -------
@@ -47,27 +55,31 @@ def write_scaling(
         raise InputError(f"draw: '{unknown[0]}' is no axis of this sweep; there are: {', '.join(axes)}.")
     points = _labelled(scaling(table, axes))
     single = _labelled(_slices(table, axes))
-    swept = points[list(axes)].notna().any(axis=1)
-    beside = points[~swept]
+    swept = points[list(axes)].notna().any(axis=1) & ~points["model"].isin(beside)
+    across = points[~swept]
     written = [_csv(points.drop(columns="panel"), out / "scaling.csv")]
     note = _note(points[swept])
     if against is not None and points[against].notna().any():
         written.append(_csv(against_first(table, axes, against), out / "differences.csv"))
-        lines = _lines(points[points[against].notna()], axes, against)
+        lines = _lines(points[swept & points[against].notna()], axes, against)
         written += _figure(
-            scaling_plot(points[swept], x=against, lines=lines, beside=beside, slices=single, note=note),
+            scaling_plot(
+                points[swept], x=against, lines=lines, label=_label(against), beside=across, slices=single, note=note
+            ),
             out / f"metric_{_file(against)}",
         )
         models = points[swept].drop_duplicates("model")
-        if (models["train_seconds"].fillna(0) > 0).any():
-            written += _figure(cost_plot(models, x=against, lines=lines), out / f"cost_{_file(against)}")
+        if (models["train_seconds_per_1000"].fillna(0) > 0).any():
+            written += _figure(
+                cost_plot(models, x=against, lines=lines, label=_label(against)), out / f"cost_{_file(against)}"
+            )
     if size is not None and points[size].notna().any():
-        sized = points[points[size].notna()]
+        sized = points[swept & points[size].notna()]
         known = sized["num_parameters"].notna().any()
-        x, label = ("num_parameters", "weights") if known else (size, size)
+        x, label = ("num_parameters", "number of weights") if known else (size, size)
         shown = sized[sized[x].notna()]
         written += _figure(
-            scaling_plot(shown, x=x, lines=_lines(shown, axes, size), label=label, beside=beside, note=note),
+            scaling_plot(shown, x=x, lines=_lines(shown, axes, size), label=label, beside=across, note=note),
             out / f"metric_{_file(size)}",
         )
     return written
@@ -98,8 +110,11 @@ def _note(points: pd.DataFrame) -> str:
     if not over:
         return "no intervals: one slice and one seed"
     said = {"slices": "slices", "seeds": "seeds, on one slice: they say nothing about other tissue"}
-    dots = "; dots: single slices" if "slices" in over else ""
-    return f"bars: 95 % intervals over {' or '.join(said[name] for name in over)}, cut at the border{dots}"
+    return f"bars: 95 % intervals over {' or '.join(said[name] for name in over)}"
+
+
+def _label(axis: str) -> str:
+    return "neighbours k" if axis == "k" else axis
 
 
 def _file(axis: str) -> str:

@@ -16,6 +16,9 @@ from stgraph.io.slices import split_slices
 GROUP = "group"
 """Column of ``obs`` in which the donor or animal of a slice stands, once a study is loaded."""
 
+NICHE, NICHE_KEY = "niche", "stgraph_niche"
+"""What a person calls the labels of the task of niches, and the column `configs/task/niche.yaml` knows."""
+
 
 @dataclass(frozen=True)
 class Study:
@@ -29,7 +32,7 @@ class Study:
         ``.h5ad`` files, absolute or from the folder of the grid's data.
     labels
         Column of ``obs`` by what it holds, as ``{"domain": "layer"}``; the tasks know the
-        names on the left.
+        names on the left: ``domain``, ``cell_type``, ``niche``.
     missing
         Labels that are none, as ``{"cell_type": ["Ambiguous"]}``.
     group
@@ -100,7 +103,9 @@ class Study:
             for name, column in values.items():
                 column[column.isin(list(self.missing.get(name, ())))] = np.nan
                 adata.obs[name] = column.astype("category")
-        return split_slices(wholes)
+            if NICHE in values and NICHE_KEY not in values:
+                adata.obs[NICHE_KEY] = adata.obs[NICHE]
+        return split_slices(wholes, files=self.files)
 
     def config(self) -> dict[str, Any]:
         """Everything that decides what is read, as plain values."""

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from stgraph.cli.corpus import Workers
-from stgraph.cli.long_jobs import bar, resumable
+from stgraph.cli.long_jobs import counted, number, resumable
 from stgraph.cli.notes import spoken
 from stgraph.cli.options import Keep, SliceKey
 from stgraph.errors import InputError
@@ -50,7 +50,7 @@ def benchmark(
 
     asked = {"models": models, "tasks": tasks, "splits": splits, "shifts": shifts}
     changes = {name: _split(given) for name, given in asked.items() if given}
-    with spoken(), resumable(out), bar({"benchmark": "benchmark"}) as progress:
+    with spoken(), resumable(out), counted({"benchmark": "benchmark"}) as progress:
         if data.suffix in (".yaml", ".yml"):
             if label or slice_key or keep:
                 raise InputError("--label, --slice-key and --keep belong to the studies of the grid: write them there.")
@@ -80,7 +80,8 @@ def benchmark(
         where = ", ".join(str(part) for part in (failure.study, failure.task, failure.model, failure.split) if part)
         typer.secho(f"error: {where}, seed {failure.seed}: {failure.reason}", fg="red", err=True)
     files = ", ".join(file.name for file in written[:4])
-    typer.echo(f"{out}: {len(outcome.table):,} numbers in table.csv and table.parquet; {files}", err=True)
+    said = f"{number(len(outcome.table), 'number')} in table.csv and table.parquet"
+    typer.echo("; ".join(filter(None, [f"{out}: {said}", files])), err=True)
     if len(outcome.failures):
         raise typer.Exit(1)
 

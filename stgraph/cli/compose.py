@@ -1,5 +1,8 @@
 """The config of a run, from the groups in ``configs/`` and the user's changes."""
 
+import difflib
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -53,7 +56,34 @@ def compose_config(name: str, overrides: list[str], *, option: str = "--set") ->
             reason = reason.partition(rest)[0]
         reason = reason.rstrip(".")
         where = f" ({option})" if option else ""
+        if (key := re.search(r"Could not override '([^']+)'", reason)) is not None:
+            reason = f"there is no setting '{key[1]}'{_meant(name, key[1], overrides)}"
+        stop = "" if reason.endswith("?") else "."
+        show = "" if option else ", and --show prints them as they are composed"
         raise InputError(
-            f"The settings{where} cannot be used: {reason}. The settings there are stand in files of '{config_dir()}'."
+            f"The settings{where} cannot be used: {reason}{stop} "
+            f"The settings there are stand in files of '{config_dir()}'{show}."
         ) from error
     return resolved
+
+
+def _meant(name: str, key: str, overrides: list[str]) -> str:
+    """Of all settings the one whose name is nearest; in the same group rather than elsewhere."""
+    GlobalHydra.instance().clear()
+    others = [text for text in overrides if text.partition("=")[0] != key]
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            known = list(_keys_of(OmegaConf.to_container(compose(name, overrides=others), resolve=False)))
+    except (HydraException, OmegaConfBaseException):  # there is more that cannot be used
+        return ""
+    group = key.rpartition(".")[0]
+    near = [each for each in known if each.rpartition(".")[0] == group]
+    close = difflib.get_close_matches(key, near, n=1) or difflib.get_close_matches(key, known, n=1)
+    return f", did you mean '{close[0]}'?" if close else ""
+
+
+def _keys_of(config: Any, above: str = "") -> Iterator[str]:
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield f"{above}{key}"
+            yield from _keys_of(value, f"{above}{key}.")

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -88,3 +89,56 @@ def bar(texts: Mapping[str, str]) -> Iterator["Progress"]:
             bar.update(tasks[stage], completed=done, total=total)
 
         yield tell
+
+
+@contextmanager
+def counted(texts: Mapping[str, str]) -> Iterator["Progress"]:
+    """Show progress, in a log too, and say how far it came where it is stopped.
+
+    Parameters
+    ----------
+    texts
+        What each stage is called.
+
+    Yields
+    ------
+    Progress
+        To be called with stage, done and total; the first call of a stage says what was there before.
+    """
+    from rich.console import Console  # noqa: PLC0415  slow to import
+
+    on_terminal = Console(stderr=True).is_interactive
+    last: list[str] = []
+    begin: dict[str, tuple[float, int]] = {}
+    with bar(texts) as shown:
+
+        def tell(stage: str, done: int, total: int) -> None:
+            shown(stage, done, total)
+            now = perf_counter()
+            since, before = begin.setdefault(stage, (now, done))
+            last[:] = [f"{texts[stage]}: {done:,} of {total:,} done"]
+            if on_terminal:
+                return
+            left = ""
+            if before < done < total:
+                left = f", about {_duration((now - since) / (done - before) * (total - done))} left"
+            typer.echo(last[0] + left, err=True)
+
+        try:
+            yield tell
+        except (KeyboardInterrupt, _Terminated):
+            if last:
+                typer.echo(last[0], err=True)
+            raise
+
+
+def number(count: int, what: str) -> str:
+    """``1 point``, ``2 points``."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

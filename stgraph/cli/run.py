@@ -23,7 +23,7 @@ from stgraph.cli.compose import compose_config
 from stgraph.errors import InputError
 from stgraph.graph.summary import degrees, summarize
 from stgraph.io.read import read
-from stgraph.io.slices import split_slices
+from stgraph.io.slices import check_apart, split_slices
 from stgraph.io.write import write_h5ad
 from stgraph.plot.report import Report, SliceView, write_report
 from stgraph.tasks.embed import embed
@@ -71,8 +71,12 @@ def read_slices(
     layer: str | None,
     keep: str | None,
 ) -> list[AnnData]:
-    """Read files one after the other; see `stgraph.read`."""
-    return [read(file, um_per_unit=units.get(file.stem), slice_key=slice_key, layer=layer, keep=keep) for file in files]
+    """Read files one after the other; see `stgraph.read`. Refuses slices of one name, for files are known here."""
+    slices = [
+        read(file, um_per_unit=units.get(file.stem), slice_key=slice_key, layer=layer, keep=keep) for file in files
+    ]
+    check_apart(slices, files)
+    return slices
 
 
 def run_fit(load: Callable[[], list[AnnData]], options: RunOptions, notes: list[str]) -> None:

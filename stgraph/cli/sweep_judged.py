@@ -19,7 +19,7 @@ from stgraph.benchmark.study import Study
 from stgraph.cli.compose import compose_config
 from stgraph.cli.executor import executor_of
 from stgraph.cli.sweep import SWEEP, Point, Sweep
-from stgraph.cli.train_run import check_out, slice_files, units_by_name
+from stgraph.cli.train_run import SWEEP_MARK, check_out, slice_files, units_by_name
 from stgraph.data.documents import fingerprint
 from stgraph.data.jobs import Progress
 from stgraph.errors import InputError
@@ -27,12 +27,14 @@ from stgraph.errors import InputError
 METHOD, SEED = "method", "random_state"
 """The setting that describes cells, and the one that a benchmark repeats over."""
 
-MARK = "sweep.yaml"
-"""What a sweep ran, in its folder: what makes a folder one of ours."""
+STEPS = "max_steps"
+"""Column of the table that says how long a point trains."""
 
 _READ = ("method", "data", "tasks", "splits", "shifts", "beside", "draw", "out", "executor")
 
-_TAKEN = frozenset({"study", "model", "seed", "task", "target", "split", "shift", "slice", "metric", "value", "low"})
+_TAKEN = frozenset(
+    {"study", "model", "seed", "task", "target", "split", "shift", "slice", "metric", "value", "low", STEPS}
+)
 """Columns of a benchmark, which an axis of the same name must not hide."""
 
 
@@ -49,13 +51,16 @@ class Judged:
     failed
         Reason by name, of points that cannot be built.
     settings
-        What all points have in common.
+        Those of the first point; data, tasks and splits are of all.
+    points
+        Names of the points: the other models of the grid are beside them.
     """
 
     grid: Grid
     axes: tuple[str, ...]
     failed: Mapping[str, str]
     settings: Mapping[str, Any]
+    points: tuple[str, ...]
 
 
 def read_judged(sweep: Sweep) -> Judged:
@@ -87,7 +92,7 @@ def read_judged(sweep: Sweep) -> Judged:
         try:
             config = compose_config("train", [*fixed, *point.settings], option="")
             config[METHOD] = _method(config)
-            instantiate(seeded(config[METHOD], 0))
+            _build(config[METHOD])
             composed.append((point, config))
         except InputError as error:
             failed[point.name] = reason_of(error)
@@ -100,11 +105,17 @@ def read_judged(sweep: Sweep) -> Judged:
     columns = {axis.key: f"{axis.key}_setting" if axis.key in _TAKEN else axis.key for axis in sweep.axes}
     named = {point.name: {columns[key]: point.axes.get(key) for key in columns if key != SEED} for point, _ in points}
     models = {point.name: config[METHOD] for point, config in points}
+    steps = {name: _steps(method) for name, method in models.items()}
+    if any(number is not None for number in steps.values()):
+        named = {name: {**values, STEPS: steps[name]} for name, values in named.items()}
+    beside = chosen("model", _named(first.get("beside")))
+    if METHOD in columns:  # what is beside the points has no axes, but is a method too
+        named |= {name: {columns[METHOD]: name} for name in beside if name not in named}
     study, root = _study(first)
     grid = Grid(
         studies=[study],
         tasks=chosen("task", _named(first.get("tasks"))),
-        models=models | chosen("model", _named(first.get("beside"))),
+        models=models | beside,
         splits=chosen("split", _named(first.get("splits"))),
         shifts=chosen("shift", _named(first.get("shifts"))),
         seeds=tuple(seeds),
@@ -115,7 +126,21 @@ def read_judged(sweep: Sweep) -> Judged:
     for what, name in (first.get("draw") or {}).items():
         if what not in ("against", "size") or name not in (None, *axes):
             raise InputError(f"draw.{what}={name} names no axis of this sweep; there are: {', '.join(axes)}.")
-    return Judged(grid, axes, failed, first)
+    return Judged(grid, axes, failed, first, tuple(models))
+
+
+def check_judged(judged: Judged) -> None:
+    """Refuse a sweep that could not run, before anything is written.
+
+    Raises
+    ------
+    InputError
+        If the slices or the folder cannot be used, or nothing can be judged on these slices.
+    """
+    grid = judged.grid
+    [study] = grid.studies
+    check_out(Path(judged.settings["out"]), [grid.root / file for file in study.files], mark=SWEEP_MARK)
+    _check_judges(grid, study)
 
 
 def run_judged(judged: Judged, *, workers: int = 1, progress: Progress | None = None) -> Outcome:
@@ -124,7 +149,7 @@ def run_judged(judged: Judged, *, workers: int = 1, progress: Progress | None = 
     Parameters
     ----------
     judged
-        From `read_judged`.
+        From `read_judged`, and `check_judged`.
     workers
         Processes, where the settings name no executor.
     progress
@@ -138,15 +163,13 @@ def run_judged(judged: Judged, *, workers: int = 1, progress: Progress | None = 
     Raises
     ------
     InputError
-        If the slices or the folder cannot be used, or nothing can be judged on these slices.
+        If the slices or the folder cannot be used.
     """
     out = Path(judged.settings["out"])
     grid = judged.grid
-    check_out(out, [grid.root / file for file in grid.studies[0].files], mark=MARK)
     [study] = grid.studies
-    _check_judges(grid, study)
     with executor_of(judged.settings.get("executor"), workers) as executor:
-        with atomic_path(out / MARK) as tmp:
+        with atomic_path(out / SWEEP_MARK) as tmp:
             tmp.write_text(yaml.safe_dump(_plan(judged), sort_keys=False), encoding="utf-8")
         outcome = run_benchmark(grid, out, executor=executor, progress=progress)
     if not judged.failed:
@@ -157,6 +180,22 @@ def run_judged(judged: Judged, *, workers: int = 1, progress: Progress | None = 
     with atomic_path(out / FAILURES) as tmp:
         failures.to_csv(tmp, index=False)
     return replace(outcome, failures=failures)
+
+
+def _build(method: Mapping[str, Any]) -> None:
+    """Build a method, and those of its settings that it would build only when it is fitted."""
+    config = seeded(method, 0)
+    instantiate(config)
+    for name, setting in (config.get("settings") or {}).items():
+        if name != "model" and isinstance(setting, Mapping) and TARGET in setting:  # a model needs in_channels
+            instantiate(setting)
+
+
+def _steps(method: Mapping[str, Any]) -> int | None:
+    """How many steps a method trains; None for one that does not."""
+    trainer = method.get("trainer") or (method.get("settings") or {}).get("trainer")
+    steps = trainer.get("max_steps") if isinstance(trainer, Mapping) else None
+    return steps if isinstance(steps, int) else None
 
 
 def _method(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,7 +296,7 @@ def _check_judges(grid: Grid, study: Study) -> None:
 
 
 def _plan(judged: Judged) -> dict[str, Any]:
-    points = {name: dict(axes) for name, axes in judged.grid.axes.items()}
-    shared = {key: value for key, value in judged.settings.items() if key != METHOD}
+    points = {name: dict(judged.grid.axes[name]) for name in judged.points}
+    shared = {key: value for key, value in judged.settings.items() if key not in (METHOD, SWEEP)}
     plan: dict[str, Any] = json.loads(json.dumps({"points": points, "seeds": judged.grid.seeds, "settings": shared}))
     return plan

@@ -19,12 +19,12 @@ from stgraph.benchmark.run import reason_of
 from stgraph.cli.compose import compose_config
 from stgraph.cli.executor import executor_of
 from stgraph.cli.sweep import Point, Sweep
-from stgraph.cli.train_run import check_out, run_train, slice_files
+from stgraph.cli.train_run import SWEEP_MARK, check_out, run_train, slice_files
 from stgraph.data.jobs import Progress, each_done
 from stgraph.errors import InputError, StgraphWarning
 
-MARK, TABLE = "sweep.yaml", "sweep.csv"
-"""What a sweep ran, and what came of it, in its folder."""
+TABLE = "sweep.csv"
+"""What came of a sweep, in its folder."""
 
 _LENGTH = 100
 """Letters of the name of a folder, at most."""
@@ -106,7 +106,7 @@ def run_staged(sweep: Sweep, *, workers: int = 1, progress: Progress | None = No
     if first.get("out") in (None, "???"):
         raise InputError("Say where the results go: out=DIR.")
     out, executor_config = Path(str(first["out"])), first.get("executor")
-    check_out(out, slice_files(first["data"]["files"]) if first["data"]["files"] != "???" else [], mark=MARK)
+    check_out(out, slice_files(first["data"]["files"]) if first["data"]["files"] != "???" else [], mark=SWEEP_MARK)
     folders = _folders([point.name for point in points])
     quiet = workers > 1 or executor_config is not None
     trials = [
@@ -117,7 +117,7 @@ def run_staged(sweep: Sweep, *, workers: int = 1, progress: Progress | None = No
     tell = progress or (lambda stage, done, total: None)
     came: dict[str, Trained] = {}
     with executor_of(executor_config, workers) as executor:
-        with atomic_path(out / MARK) as tmp:
+        with atomic_path(out / SWEEP_MARK) as tmp:
             named = {folders[point.name]: point.axes for point in points}
             tmp.write_text(yaml.safe_dump({"points": named, "settings": list(sweep.fixed)}, sort_keys=False), "utf-8")
         for done, (trial, result) in enumerate(each_done(executor, train_point, trials), start=1):

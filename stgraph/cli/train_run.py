@@ -27,6 +27,11 @@ from stgraph.training.distributed import first_process
 SETTINGS = "settings.yaml"
 """The settings of a run, in its folder: what makes a folder one of ours."""
 
+SWEEP_MARK = "sweep.yaml"
+"""What a sweep ran, in its folder: what makes that folder one of ours."""
+
+_KINDS = {SETTINGS: "one run of stgraph train", SWEEP_MARK: "a sweep of stgraph train (-m)"}
+
 _PARTS = ("encoder", "graph", "partition", "model", "stages")
 """Settings a run cannot do without."""
 
@@ -158,9 +163,13 @@ def _check(config: Mapping[str, Any]) -> None:
     data = config.get("data") or {}
     if unknown := sorted(set(data) - _DATA):
         raise InputError(f"The settings of data hold {', '.join(unknown)}, which nothing reads.")
-    if not config.get("stages") or not any(config["stages"].values()):
+    published = (config.get("encoder") or {}).get("weights") is not None
+    if not any((config.get("stages") or {}).values()) and not published:
         choices = " or ".join(f"experiment={name}" for name in experiments())
-        raise InputError(f"There is nothing to train, for no stage is set: choose {choices}.")
+        raise InputError(
+            f"There is nothing to train, for no stage is set: choose {choices}; or give published weights, which need "
+            "no training, with encoder=aido_tissue encoder.weights=FILE encoder.gene_list=TABLE."
+        )
     if data.get("files") in (None, "???", []):
         raise InputError("Say which slices to train on: data.files=[a.h5ad,b.h5ad].")
     if config.get("out") in (None, "???"):
@@ -230,7 +239,11 @@ def check_out(out: Path, files: Sequence[Path], *, mark: str = SETTINGS) -> None
         raise InputError(f"'{out}' is a file, but the results go to a folder: choose another out=.")
     ours = (out / mark).is_file()
     if out.is_dir() and not ours and any(path.name != LOCK for path in out.iterdir()):
-        raise InputError(f"'{out}' holds something else than a run of stgraph train: choose another out=, or empty it.")
+        there = next((what for name, what in _KINDS.items() if (out / name).is_file()), "something else")
+        raise InputError(
+            f"'{out}' holds {there}, and the results of {_KINDS[mark]} do not go there: "
+            "choose another out=, or empty it."
+        )
     for file in files:
         if file.resolve().parent == out.resolve():
             raise InputError(f"'{file}' lies in '{out}', where results would replace it: choose another out=.")

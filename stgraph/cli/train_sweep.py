@@ -10,10 +10,10 @@ import yaml
 
 from stgraph.benchmark.run import Outcome
 from stgraph.benchmark.scaling_report import write_scaling
-from stgraph.cli.long_jobs import bar, resumable
+from stgraph.cli.long_jobs import counted, number, resumable
 from stgraph.cli.notes import spoken
-from stgraph.cli.sweep import Sweep, read_sweep
-from stgraph.cli.sweep_judged import METHOD, Judged, read_judged, run_judged
+from stgraph.cli.sweep import SWEEP, Sweep, read_sweep
+from stgraph.cli.sweep_judged import METHOD, Judged, check_judged, read_judged, run_judged
 from stgraph.cli.sweep_staged import run_staged
 from stgraph.errors import InputError
 
@@ -52,8 +52,10 @@ def show_sweep(settings: Sequence[str]) -> str:
     content: dict[str, Any] = {"axes": {axis.key: list(axis.values) for axis in sweep.axes}}
     if METHOD in sweep.experiment:
         judged = read_judged(sweep)
-        content |= {"points": list(judged.grid.models), "cannot be built": dict(judged.failed)}
-        content |= {"settings": dict(judged.settings)}
+        beside = [name for name in judged.grid.models if name not in judged.points]
+        content |= {"points": list(judged.points), "beside": beside, "cannot be built": dict(judged.failed)}
+        settings_of_first = {key: value for key, value in judged.settings.items() if key != SWEEP}
+        content |= {"settings of the first point": settings_of_first}
     else:
         content |= {"points": [point.name for point in sweep.points()], "settings": list(sweep.fixed)}
     text: str = yaml.safe_dump(content, sort_keys=False)
@@ -72,9 +74,11 @@ def _judged(sweep: Sweep, workers: int) -> int:
     for name, reason in judged.failed.items():
         typer.secho(f"note: {name} cannot be built, the others go on: {reason}", fg="yellow", err=True)
     out = Path(str(judged.settings["out"]))
-    points, seeds = len(judged.grid.axes), len(judged.grid.seeds)
-    typer.echo(f"{points} points, {seeds} seeds; results go to {out}", err=True)
-    with resumable(out), bar(_TEXTS) as progress:
+    check_judged(judged)
+    points, models, seeds = len(judged.points), len(judged.grid.models), len(judged.grid.seeds)
+    beside = f" and {number(models - points, 'model')} beside" if models > points else ""
+    typer.echo(f"{number(points, 'point')}{beside}, {number(seeds, 'seed')}; results go to {out}", err=True)
+    with resumable(out), counted(_TEXTS) as progress:
         outcome = run_judged(judged, workers=workers, progress=progress)
         written = _report(judged, outcome, out)
     for note in outcome.notes:
@@ -84,7 +88,8 @@ def _judged(sweep: Sweep, workers: int) -> int:
         seed = f", seed {failure.seed}" if failure.seed != "" else ""
         typer.secho(f"error: {where}{seed}: {failure.reason}", fg="red", err=True)
     names = ", ".join(path.name for path in written if path.suffix != ".svg")
-    typer.echo(f"{out}: {len(outcome.table):,} numbers in table.csv and table.parquet; {names}", err=True)
+    said = f"{number(len(outcome.table), 'number')} in table.csv and table.parquet"
+    typer.echo("; ".join(filter(None, [f"{out}: {said}", names])), err=True)
     return len(outcome.failures)
 
 
@@ -95,12 +100,13 @@ def _report(judged: Judged, outcome: Outcome, out: Path) -> list[Path]:
     # Where all points of an axis failed there is nothing to draw against it.
     there = [name for name in judged.axes if outcome.table[name].notna().any()]
     against, size = (name if name in there else None for name in (draw.get("against"), draw.get("size")))
-    return write_scaling(outcome.table, there, out, against=against, size=size)
+    beside = [name for name in judged.grid.models if name not in judged.points]
+    return write_scaling(outcome.table, there, out, against=against, size=size, beside=beside)
 
 
 def _staged(sweep: Sweep, workers: int) -> int:
     out = next((Path(text.partition("=")[2]) for text in sweep.fixed if text.startswith("out=")), Path())
-    with resumable(out), bar(_TEXTS) as progress:
+    with resumable(out), counted(_TEXTS) as progress:
         # One after the other they have bars of their own.
         table = run_staged(sweep, workers=workers, progress=progress if workers > 1 else None)
     for row in table[table["notes"] != ""].itertuples():

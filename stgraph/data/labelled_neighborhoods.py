@@ -12,7 +12,9 @@ from torch.utils.data import Dataset
 
 from stgraph.data.neighborhood_batch import NeighborhoodBatch
 from stgraph.data.neighborhood_sequences import NeighborhoodSequences
+from stgraph.data.truth import known
 from stgraph.errors import InputError
+from stgraph.graph.neighborhoods import Neighborhoods
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +47,10 @@ class LabelledNeighborhoods(Dataset[LabelledBatch]):
         (n,) int64 or (n, D) float32, of the known cells.
     lengths
         (n,) tokens of their neighbourhoods.
-    neighbor_lists
-        None, for `stgraph.data.token_budget.TokenBudgetSampler`.
+    first, neighborhoods
+        Of the known cells of each slice, as `NeighborhoodSequences` has them of all.
+    begin, cell_tokens, depth, neighbor_lists
+        Those of ``cells``, among which the neighbours are; with these, samplers take known cells as they take all.
 
     Examples
     --------
@@ -58,22 +62,28 @@ class LabelledNeighborhoods(Dataset[LabelledBatch]):
     >>> counts = RaggedTokens(np.array([0, 2, 1], np.int32), np.array([0, 1, 2, 3]), np.ones(3, np.float32))
     >>> around = neighborhoods(np.array([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0]]), 1)
     >>> cells = NeighborhoodSequences([counts], [around], [np.arange(3)], num_genes=3)
-    >>> known = LabelledNeighborhoods(cells, [np.array([7, -1, 4])])
-    >>> len(known), known[[1]].cell.tolist(), known[[1]].truth.tolist()
+    >>> labelled = LabelledNeighborhoods(cells, [np.array([7, -1, 4])])
+    >>> len(labelled), labelled[[1]].cell.tolist(), labelled[[1]].truth.tolist()
     (2, [2], [4])
     """
 
     neighbor_lists: None = None
 
     def __init__(self, cells: NeighborhoodSequences, truth: Sequence[NDArray[Any]]) -> None:
-        found, needed = [len(of_slice) for of_slice in truth], np.diff(cells.first).tolist()
+        found, needed = [len(each) for each in truth], np.diff(cells.first).tolist()
         if found != needed:
             raise InputError(f"The truth is of slices of {found} cells, but the data set has {needed}.")
-        whole = np.concatenate(list(truth))
-        known = whole >= 0 if whole.ndim == 1 else ~np.isnan(whole).any(axis=1)
-        self.cells, self.rows = cells, np.flatnonzero(known)
-        self.truth = whole[known].astype(np.int64 if whole.ndim == 1 else np.float32)
-        self.lengths: NDArray[np.int64] = cells.lengths[known]
+        of_slice, whole = [known(each) for each in truth], np.concatenate(list(truth))
+        chosen = np.concatenate(of_slice)
+        self.cells, self.rows = cells, np.flatnonzero(chosen)
+        self.truth = whole[chosen].astype(np.int64 if whole.ndim == 1 else np.float32)
+        self.lengths: NDArray[np.int64] = cells.lengths[chosen]
+        self.first = np.cumsum([0, *(int(each.sum()) for each in of_slice)])
+        self.neighborhoods = [
+            Neighborhoods(around.index[each], around.distance[each])
+            for around, each in zip(cells.neighborhoods, of_slice, strict=True)
+        ]
+        self.begin, self.cell_tokens, self.depth = cells.begin, cells.cell_tokens, cells.depth
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -50,6 +50,10 @@ class NeighborhoodSequences(Dataset[NeighborhoodBatch]):
         (N,) tokens of each neighbourhood, depth tokens included.
     first
         Number of the first cell of each slice, and N behind.
+    begin
+        Place of the first cell of each slice, and V behind: as ``first``, cells that are neighbours only counted too.
+    cell_tokens
+        (V,) tokens of the cell at each place.
     panels
         The different panels, as tensors.
     neighbor_lists
@@ -89,14 +93,15 @@ class NeighborhoodSequences(Dataset[NeighborhoodBatch]):
         self.neighbor_lists: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
         self.first = np.cumsum([0, *(len(around) for around in self.neighborhoods)])
         # Neighbours that are no cells of the data set need a place, but no number.
-        self._begin = np.cumsum([0, *(len(ragged) for ragged in self.slices)])
+        self.begin = np.cumsum([0, *(len(ragged) for ragged in self.slices)])
         self._extra = 2 if depth.depth_tokens else 0
         self._panel_of, self.panels = _distinct(panels)
-        self._tokens = np.concatenate([np.diff(ragged.indptr) for ragged in self.slices]).astype(np.int64) + self._extra
+        own_tokens = np.concatenate([np.diff(ragged.indptr) for ragged in self.slices])
+        self.cell_tokens: NDArray[np.int64] = own_tokens.astype(np.int64) + self._extra
         self._check_tokens()
         self.lengths: NDArray[np.int64] = np.empty(len(self), dtype=np.int64)
         for which, around in enumerate(self.neighborhoods):
-            own = self._tokens[self._begin[which] : self._begin[which + 1]]
+            own = self.cell_tokens[self.begin[which] : self.begin[which + 1]]
             out = self.lengths[self.first[which] : self.first[which + 1]]
             in_chunks(neighborhood_lengths, len(around), around.index, own, out)
 
@@ -106,32 +111,50 @@ class NeighborhoodSequences(Dataset[NeighborhoodBatch]):
     def __getitem__(self, cells: int | Sequence[int] | NDArray[np.integer]) -> NeighborhoodBatch:
         """The neighbourhoods of the cells asked for, in that order."""
         chosen = np.atleast_1d(np.asarray(cells, dtype=np.int64))
-        if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self)):
-            raise IndexError(f"There are {len(self)} cells, so none has the number {chosen.min()} or {chosen.max()}.")
-        slice_of = np.searchsorted(self.first, chosen, side="right") - 1
-        table, distance = self._tables(chosen, slice_of)
+        table, distance = self.around(chosen)
         rows, distinct, slot = self._distinct_cells(table)
         return NeighborhoodBatch(
             unique=self._gathered(distinct, torch.from_numpy(slot)),
             neighbors=torch.from_numpy(rows),
             distance=torch.from_numpy(distance),
-            panel=torch.from_numpy(self._panel_of[slice_of]),
+            panel=torch.from_numpy(self._panel_of[self._slice_of(chosen)]),
             panels=self.panels,
         )
 
-    def _tables(
-        self, chosen: NDArray[np.int64], slice_of: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Place of each cell of each neighbourhood in all slices, -1 for none, and its distance."""
+    def around(self, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Who is in some neighbourhoods.
+
+        Parameters
+        ----------
+        chosen
+            (S,) numbers of cells.
+
+        Returns
+        -------
+        places : ndarray
+            (S, K + 1) int64 place of each cell, itself in column 0; -1 where there is none.
+        distance : ndarray
+            (S, K + 1) float32.
+        """
+        if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self)):
+            raise IndexError(f"There are {len(self)} cells, so none has the number {chosen.min()} or {chosen.max()}.")
+        slice_of = self._slice_of(chosen)
         shape = (len(chosen), self.neighborhoods[0].index.shape[1])
         table, distance = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.float32)
         for which in np.unique(slice_of):
             of_slice = np.flatnonzero(slice_of == which)
             around, own = self.neighborhoods[which], chosen[of_slice] - self.first[which]
             index = around.index[own]
-            table[of_slice] = np.where(index >= 0, index + self._begin[which], -1)
+            table[of_slice] = np.where(index >= 0, index + self.begin[which], -1)
             distance[of_slice] = around.distance[own]
         return table, distance
+
+    def at(self, places: NDArray[np.int64]) -> CellBatch:
+        """The cells at some places, without their neighbours; of a ``depth`` whose values are those of a cell alone."""
+        return self._gathered(places, torch.zeros(len(places), dtype=torch.int64))
+
+    def _slice_of(self, cells: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.searchsorted(self.first, cells, side="right") - 1
 
     def _distinct_cells(
         self, table: NDArray[np.int64]
@@ -142,18 +165,18 @@ class NeighborhoodSequences(Dataset[NeighborhoodBatch]):
             rows = np.where(there, np.cumsum(there).reshape(table.shape) - 1, -1)
             return rows, table[there], np.nonzero(there)[1]
         rows, distinct = np.empty_like(table), np.empty(table.size, dtype=np.int64)
-        size = number_distinct(table, np.zeros(len(self._tokens), dtype=np.int32), rows, distinct)
+        size = number_distinct(table, np.zeros(len(self.cell_tokens), dtype=np.int32), rows, distinct)
         return rows, distinct[:size], np.zeros(size, dtype=np.int64)
 
     def _gathered(self, places: NDArray[np.int64], slot: Tensor) -> CellBatch:
         """The tokens of cells with their values."""
-        offsets = np.concatenate([[0], np.cumsum(self._tokens[places])])
+        offsets = np.concatenate([[0], np.cumsum(self.cell_tokens[places])])
         tokens, counts = np.empty(offsets[-1], dtype=np.int64), np.zeros(offsets[-1], dtype=np.float32)
-        slice_of = np.searchsorted(self._begin, places, side="right") - 1
+        slice_of = np.searchsorted(self.begin, places, side="right") - 1
         number = np.empty_like(places)
         for which in np.unique(slice_of):
             of_slice = np.flatnonzero(slice_of == which)
-            ragged, first = self.slices[which], self._begin[which]
+            ragged, first = self.slices[which], self.begin[which]
             arrays = ragged.indptr, ragged.tokens, ragged.values
             gather_cells(of_slice, places, first, *arrays, offsets, tokens, counts)
             local = places[of_slice] - first
@@ -188,11 +211,11 @@ class NeighborhoodSequences(Dataset[NeighborhoodBatch]):
                 raise InputError(f"Slice {which} (from 0) {problem}")
 
     def _check_tokens(self) -> None:
-        if (self._tokens < 1).any():
-            place = int(np.argmin(self._tokens))
-            which = int(np.searchsorted(self._begin, place, side="right")) - 1
+        if (self.cell_tokens < 1).any():
+            place = int(np.argmin(self.cell_tokens))
+            which = int(np.searchsorted(self.begin, place, side="right")) - 1
             raise InputError(
-                f"Cell {place - self._begin[which]} of slice {which} (both from 0) has no counts of any gene of the "
+                f"Cell {place - self.begin[which]} of slice {which} (both from 0) has no counts of any gene of the "
                 "list: leave out empty cells, or use depth tokens."
             )
 

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from stgraph._compiled import compiled
 from stgraph.data.neighborhood_sequences import NeighborhoodSequences
-from stgraph.data.token_budget import check_budget, cut_by_budget
+from stgraph.data.token_budget import check_budget
 from stgraph.errors import InputError
 from stgraph.graph.arguments import check_whole
 from stgraph.graph.spatial_order import checked_positions
@@ -33,7 +34,9 @@ class SpatialBatches(Sampler[list[int]]):
     pos
         (N, 2) positions of the cells of each slice, of any unit.
     max_tokens
-        Most tokens of the neighbourhoods of a batch, shared or not.
+        Most tokens of the distinct cells of the places of a batch: a cell that several centres of a place share counts
+        once, unless ``cells`` have values that depend on the batch. A network that reads each neighbourhood anew reads
+        many more.
     max_cells
         Most centres of a batch.
     num_places
@@ -117,13 +120,45 @@ class SpatialBatches(Sampler[list[int]]):
         budget = self.max_tokens // self.num_places
         most = None if self.max_cells is None else self.max_cells // self.num_places
         places: list[NDArray[np.int64]] = []
-        for first, pos in zip(self.cells.first[:-1], self.pos, strict=True):
-            order = first + hilbert_order(_turned(pos, rng.uniform(0, 2 * np.pi)))
-            ends = cut_by_budget(self.cells.lengths[order], budget, most)
-            places += [order[begin:end] for begin, end in itertools.pairwise(ends)]
-        shuffled = [places[which] for which in rng.permutation(len(places))]
+        for which, (first, pos) in enumerate(zip(self.cells.first[:-1], self.pos, strict=True)):
+            order = hilbert_order(_turned(pos, rng.uniform(0, 2 * np.pi)))
+            ends = self._ends(which, order, budget, most or len(order))
+            places += [first + order[begin:end] for begin, end in itertools.pairwise(ends)]
+        shuffled = [places[place] for place in rng.permutation(len(places))]
         step = self.num_places
         return [np.concatenate(shuffled[i : i + step]) for i in range(0, len(shuffled), step)]
+
+    def _ends(self, which: int, order: NDArray[np.int64], budget: int, most: int) -> NDArray[np.int64]:
+        """Where places end, if cells of a slice are taken in order as long as they fit."""
+        cells = self.cells
+        tokens = cells.cell_tokens[cells.begin[which] : cells.begin[which + 1]]
+        ends = np.zeros(len(order) + 1, dtype=np.int64)
+        size = _cut(order, cells.neighborhoods[which].index, tokens, cells.depth.of_cell, budget, most, ends)
+        return ends[: size + 1]
+
+
+@compiled
+def _cut(order, index, tokens, shared, budget, most, ends):  # type: ignore[no-untyped-def]
+    """Write where places end behind the 0 of ``ends``, and give how many there are."""
+    place_of = np.full(len(tokens), -1, dtype=np.int64)  # the last place that a cell was counted in
+    size = total = 0
+    for i in range(len(order)):
+        for _ in range(2):
+            own = 0
+            for cell in index[order[i]]:
+                if cell >= 0 and not (shared and place_of[cell] == size):
+                    place_of[cell] = size
+                    own += tokens[cell]
+            if i == ends[size] or (total + own <= budget and i - ends[size] < most):
+                break
+            size += 1  # the place is full: the cell begins another, where nothing is shared yet
+            ends[size] = i
+            total = 0
+        total += own
+    if len(order):
+        size += 1
+        ends[size] = len(order)
+    return size
 
 
 def _turned(pos: NDArray[np.float64], angle: float) -> NDArray[np.float64]:

@@ -12,6 +12,24 @@ from torch_geometric.transforms import BaseTransform
 from stgraph.errors import InputError
 
 
+def known(truth: NDArray[Any]) -> NDArray[np.bool_]:
+    """(N,) bool, the cells of a slice of which something is known.
+
+    Parameters
+    ----------
+    truth
+        (N,) whole numbers, -1 where nothing is known; or (N, D) values, NaN where nothing is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stgraph.data.truth import known
+    >>> known(np.array([2, -1])).tolist(), known(np.array([[0.0, np.nan]])).tolist()
+    ([True, False], [False])
+    """
+    return np.asarray(truth >= 0 if truth.ndim == 1 else ~np.isnan(truth).any(axis=1))
+
+
 class CellTruth(BaseTransform):  # type: ignore[misc]
     """Tell a part what its cells are, in ``cell.truth``.
 

@@ -3,7 +3,8 @@
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -48,13 +49,15 @@ def assign_slices(adata: AnnData, name: str, slice_key: str | None = None) -> No
     adata.obs[_keys.SLICE] = pd.Categorical(values)
 
 
-def split_slices(adatas: Iterable[AnnData]) -> dict[str, AnnData]:
+def split_slices(adatas: Iterable[AnnData], *, files: Sequence[str | os.PathLike[str]] = ()) -> dict[str, AnnData]:
     """One AnnData for each slice, by name, in the order of the input.
 
     Parameters
     ----------
     adatas
         Canonical AnnData, each with one slice or several.
+    files
+        Where they were read from, for messages.
 
     Returns
     -------
@@ -75,13 +78,11 @@ def split_slices(adatas: Iterable[AnnData]) -> dict[str, AnnData]:
     ['synthetic_0', 'synthetic_1']
     """
     slices: dict[str, AnnData] = {}
-    for adata in adatas:
+    given = list(adatas)
+    check_apart(given, files)
+    for adata in given:
         ids = adata.obs[_keys.SLICE].astype(str)
         for slice_id in pd.unique(ids):
-            if slice_id in slices:
-                raise InputError(
-                    f"Two slices are called '{slice_id}': rename a file, or set obs['{_keys.SLICE}'] apart."
-                )
             if not re.fullmatch(r"[^/\\\0]+", slice_id) or slice_id.startswith(".") or len(os.fsencode(slice_id)) > 200:
                 raise InputError(f"The slice name '{slice_id}' cannot be a file name: rename it.")
             part = (ids == slice_id).to_numpy()
@@ -91,12 +92,43 @@ def split_slices(adatas: Iterable[AnnData]) -> dict[str, AnnData]:
     return slices
 
 
+def check_apart(adatas: Sequence[AnnData], files: Sequence[str | os.PathLike[str]] = ()) -> None:
+    """Refuse two slices of one name.
+
+    Parameters
+    ----------
+    adatas
+        Canonical AnnData.
+    files
+        Where they were read from, for the message; or nothing.
+
+    Raises
+    ------
+    InputError
+        If two slices share a name. A file lends its name only where ``obs``
+        has none, so only then it says to rename it.
+    """
+    owner: dict[str, int] = {}
+    for i, adata in enumerate(adatas):
+        for slice_id in adata.obs[_keys.SLICE].astype(str).unique():
+            first = owner.setdefault(slice_id, i)
+            if first == i:
+                continue
+            apart = f"set obs['{_keys.SLICE}'] apart, or name another column that does (slice_key)"
+            if not files:
+                raise InputError(f"Two slices are called '{slice_id}': rename a file that is called so, or {apart}.")
+            two = [os.fspath(files[first]), os.fspath(files[i])]
+            mend = f"rename one, or {apart}" if slice_id in [Path(file).stem for file in two] else apart
+            raise InputError(f"Two slices are called '{slice_id}', of '{two[0]}' and '{two[1]}': {mend}.")
+
+
 def _warn_if_several(adata: AnnData, name: str) -> None:
     for column in _LOOKS_LIKE_SLICES:
         if column in adata.obs and (n := adata.obs[column].nunique()) > 1:
             warnings.warn(
                 f"{name}: obs['{column}'] has {n} values; if they are separate sections, pass --slice-key {column} "
-                "(slice_key=), or cells of different sections become neighbours.",
+                "(data.slice_key= of stgraph train, slice_key= in Python), or cells of different sections become "
+                "neighbours.",
                 StgraphWarning,
                 stacklevel=3,
             )

@@ -47,7 +47,8 @@ def to_microns(adata: AnnData, name: str, um_per_unit: float | None = None) -> N
     record = adata.uns[_keys.STGRAPH]
     if um_per_unit not in (None, 1.0) and record.get(_keys.UNIT) == "um":
         raise InputError(
-            f"{name}: its coordinates are in microns already, as stgraph wrote them: leave out --um-per-unit."
+            f"{name}: its coordinates are in microns already, as stgraph wrote them: "
+            "leave out --um-per-unit (data.um_per_unit=)."
         )
     if um_per_unit is None and record.get(_keys.UNIT) == "um":
         record.setdefault(_keys.UM_PER_UNIT, 1.0)
@@ -60,7 +61,8 @@ def to_microns(adata: AnnData, name: str, um_per_unit: float | None = None) -> N
         record[_keys.UNIT] = "unknown"
         warnings.warn(
             f"{name}: the unit of the coordinates is unknown, so they are used as they are and distances count "
-            "in multiples of the typical spacing of its cells; give --um-per-unit (um_per_unit=) for microns.",
+            "in multiples of the typical spacing of its cells; give --um-per-unit (data.um_per_unit= of stgraph train, um_per_unit= in Python) for "
+            "microns.",
             StgraphWarning,
             stacklevel=2,
         )

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from stgraph import _keys
 from stgraph.errors import InputError
 
+_NAME_LAYER = "name their layer (--layer, data.layer= of stgraph train, layer= in Python)"
+
 _FARTHEST = 1e12
 """Coordinates beyond this are a mistake, and their squares would soon overflow."""
 
@@ -57,7 +59,7 @@ def canonical_counts(adata: AnnData, name: str, layer: str | None = None) -> sp.
     where = "X" if layer is None else f"layers['{layer}']"
     matrix = adata.X if layer is None else adata.layers[layer]
     if matrix is None:
-        raise InputError(f"{name}: X is empty: put the raw counts there, or name their layer with --layer.")
+        raise InputError(f"{name}: X is empty: put the raw counts there, or {_NAME_LAYER}.")
     if getattr(matrix, "dtype", None) == np.float16:
         matrix = np.asarray(matrix, dtype=np.float32)  # scipy has no sparse matrices of half precision
     counts = sp.csr_matrix(matrix)
@@ -69,13 +71,13 @@ def canonical_counts(adata: AnnData, name: str, layer: str | None = None) -> sp.
     if (values < 0).any():
         raise InputError(
             f"{name}: {where} holds negative values (the least is {values.min():g}), so it is not raw counts: "
-            "put the counts back into X, or name their layer with --layer."
+            f"put the counts back into X, or {_NAME_LAYER}."
         )
     fractional = values != np.floor(values)
     if fractional.any():
         raise InputError(
             f"{name}: {where} holds fractions (such as {values[fractional][0]:g}), so it seems normalised: "
-            "put the raw counts back into X, or name their layer with --layer."
+            f"put the raw counts back into X, or {_NAME_LAYER}."
         )
     if not values.any():
         raise InputError(f"{name}: all counts in {where} are zero.")

@@ -14,6 +14,7 @@ from stgraph.models.center_decoder import CenterDecoder, CenterGenes, absent_gen
 from stgraph.models.neighborhood_network import NeighborhoodNetwork, NeighborhoodStates
 from stgraph.nn.bert import check_tokens, matrix_std
 from stgraph.nn.packed_attention import SequenceGroups
+from stgraph.nn.packed_sequences import Pooling, pool_sequences
 from stgraph.nn.rotary import rotation
 from stgraph.nn.soft_bins import SoftBins
 from stgraph.nn.swiglu import Norm, PreNormLayer, Sizes, make_norm
@@ -113,7 +114,8 @@ class AIDOTissue(NeighborhoodNetwork):
         self.decoder_zeros = decoder_zeros
         self.dropout = dropout
         self.licence = licence
-        for name in ("num_genes", "hidden_channels", "num_layers", "heads", "ffn_channels", "decoder_channels"):
+        sizes = "num_genes", "hidden_channels", "num_layers", "heads", "ffn_channels"
+        for name in (*sizes, "decoder_channels", "decoder_heads", "decoder_ffn_channels"):
             check_whole(self, name)
         check_whole(self, "decoder_layers", least=0)
         check_zeros(self, "decoder_zeros")
@@ -180,13 +182,9 @@ class AIDOTissue(NeighborhoodNetwork):
 
         A centre without any of the tokens that count has zeros.
         """
-        if self.pooling.endswith("genes"):
-            is_gene = genes < self.num_genes
-            token, offsets = token[is_gene], F.pad(is_gene.cumsum(0), (1, 0))[offsets]
-        how = self.pooling.removesuffix("_genes")
-        wide = token.to(torch.promote_types(token.dtype, torch.float32))
-        pooled = torch.segment_reduce(wide, how, offsets=offsets, axis=0)
-        return torch.where((offsets.diff() > 0)[:, None], pooled, 0.0)
+        counts = genes < self.num_genes if self.pooling.endswith("genes") else None
+        how: Pooling = "max" if self.pooling.startswith("max") else "mean"
+        return pool_sequences(token, offsets, how, counts)
 
     def predict_hidden(self, states: NeighborhoodStates, batch: NeighborhoodBatch) -> Tensor:
         """(n,) values of the hidden genes.

@@ -9,7 +9,7 @@ from torch import Tensor
 from stgraph.data.neighborhood_batch import NeighborhoodBatch
 from stgraph.errors import InputError
 from stgraph.models.aido_tissue import AIDOTissue
-from stgraph.models.neighborhood_network import NeighborhoodNetwork, NeighborhoodStates
+from stgraph.models.neighborhood_network import NeighborhoodStates
 from stgraph.nn.rotary import rotation
 
 PAD_VALUE = -2.0
@@ -36,19 +36,25 @@ class PaddedTokens(NamedTuple):
     slot: Tensor
 
 
-class AIDOTissueReference(NeighborhoodNetwork):
-    """The release's forward pass with the weights of an `AIDOTissue`, which it holds and does not change.
+class AIDOTissueReference(AIDOTissue):
+    """An `AIDOTissue`, of the same arguments and weights, with the forward pass of the release.
 
     All sequences are padded to the longest, up to a multiple of 16, and **padding is attended to**: its queries and
     keys are zero, which is a logit like others, and its values are whatever its states have become. So what a cell
     gives depends on the batch it is in. For the values of the release too, give it batches of
-    `stgraph.data.depth_values.BatchDepth`. It is there for published fine-tunes, and to show what that costs; anything
-    else is better served by `AIDOTissue`.
+    `stgraph.data.depth_values.BatchDepth`: in a run,
+    ``encoder.model._target_=stgraph.models.aido_tissue_reference.AIDOTissueReference`` and
+    ``encoder.depth._target_=stgraph.data.depth_values.BatchDepth``. It is there for published fine-tunes, and to show
+    what that costs; anything else is better served by `AIDOTissue`.
 
     Parameters
     ----------
-    model
-        Whose weights.
+    num_genes, hidden_channels, num_layers, heads, ffn_channels, num_bins, norm, pooling
+        As for `AIDOTissue`.
+    decoder_layers, decoder_heads, decoder_channels, decoder_ffn_channels, decoder_zeros
+        The same; the decoder reads no padding, and is as there.
+    dropout, licence
+        The same.
 
     Shapes
     ------
@@ -59,12 +65,11 @@ class AIDOTissueReference(NeighborhoodNetwork):
     >>> import torch
     >>> from stgraph.data.cell_batch import CellBatch
     >>> from stgraph.data.neighborhood_batch import NeighborhoodBatch
-    >>> from stgraph.models.aido_tissue import AIDOTissue
     >>> from stgraph.models.aido_tissue_reference import AIDOTissueReference
     >>> cells = CellBatch(torch.tensor([2, 3, 3]), torch.tensor([0, 2, 3]), torch.tensor([0, 1]), torch.rand(3))
     >>> near, far = torch.tensor([[0, 1], [1, 0]]), torch.tensor([[0.0, 9.0], [0.0, 9.0]])
     >>> batch = NeighborhoodBatch(cells, near, far, torch.tensor([0, 0]), (torch.arange(5),))
-    >>> reference = AIDOTissueReference(AIDOTissue(5, hidden_channels=16, num_layers=2, ffn_channels=32))
+    >>> reference = AIDOTissueReference(5, hidden_channels=16, num_layers=2, ffn_channels=32)
     >>> reference.pad(batch).gene
     tensor([[2, 3, 3, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7],
             [3, 2, 3, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7]])
@@ -72,23 +77,13 @@ class AIDOTissueReference(NeighborhoodNetwork):
     torch.Size([2, 16])
     """
 
-    def __init__(self, model: AIDOTissue) -> None:
-        super().__init__()
-        self.model = model
-        self.num_genes = model.num_genes
-        self.out_channels = model.out_channels
-
     def forward(self, batch: NeighborhoodBatch) -> NeighborhoodStates:
         """States of the tokens of the centres, and their embeddings."""
         padded = self.pad(batch)
         is_center = padded.slot == 0
         token = self.hidden_states(padded)[is_center]
         offsets = F.pad(is_center.sum(dim=1).cumsum(0), (1, 0))
-        return NeighborhoodStates(token, offsets, self.model.pool(token, offsets, padded.gene[is_center]))
-
-    def predict_hidden(self, states: NeighborhoodStates, batch: NeighborhoodBatch) -> Tensor:
-        """(n,) values of the hidden genes, by the decoder of the model: the release has none."""
-        return self.model.predict_hidden(states, batch)
+        return NeighborhoodStates(token, offsets, self.pool(token, offsets, padded.gene[is_center]))
 
     def pad(self, batch: NeighborhoodBatch) -> PaddedTokens:
         """The tokens of all sequences as the release has them.
@@ -112,14 +107,14 @@ class AIDOTissueReference(NeighborhoodNetwork):
 
     def hidden_states(self, padded: PaddedTokens) -> Tensor:
         """(S, L, C) after the last layer, those of padding too."""
-        model, (s, length) = self.model, padded.gene.shape
+        s, length = padded.gene.shape
         value, gene, slot = (tensor.flatten() for tensor in padded)
         is_pad = (value == PAD_VALUE)[:, None]
-        of_value = torch.where(is_pad, model.gene_embedding.pad_vector, model.gene_embedding(value))
-        x = of_value + model.position_embedding(gene)
+        of_value = torch.where(is_pad, self.gene_embedding.pad_vector, self.gene_embedding(value))
+        x = of_value + self.position_embedding(gene)
         # Turned by nothing and shrunk to nothing: queries and keys of padding are zero
-        turned = rotation(gene, slot, model.hidden_channels // model.heads).masked_fill(is_pad, 0.0)
-        for layer in model.layers:
+        turned = rotation(gene, slot, self.hidden_channels // self.heads).masked_fill(is_pad, 0.0)
+        for layer in self.layers:
             x = layer(x, ((s, length, length),), turned)
-        out: Tensor = model.encoder["ln"](x)
+        out: Tensor = self.encoder["ln"](x)
         return out.view(s, length, -1)

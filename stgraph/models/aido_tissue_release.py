@@ -1,7 +1,8 @@
 """Weights of AIDO.Tissue's encoder in the layout they are published in.
 
-A folder with ``model.safetensors`` or ``pytorch_model.bin``, and ``config.json``, which need not be there: what it says
-can nearly all be read off the tensors. Only tensors and JSON are read: no code in the files is ever run.
+A folder with ``model.safetensors``, ``pytorch_model.bin`` or the ``.ckpt`` of a fine-tuning, and ``config.json``, which
+need not be there: what it says can nearly all be read off the tensors. Only tensors and JSON are read: no code in the
+files is ever run.
 """
 
 import json
@@ -25,6 +26,9 @@ CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Names of the file of weights, the newer one first."""
 
+CHECKPOINTS = "*.ckpt"
+"""What a checkpoint of Lightning is called, which is read where there is neither."""
+
 LICENCE = (
     "GenBio AI Community License: for non-commercial use only; what is derived from the weights carries it too; and "
     "outputs may not be used to train similar models"
@@ -35,8 +39,14 @@ _OURS = "decoder."
 _PREFIXES = ("backbone.encoder.bert.", "backbone.encoder.", "bert.", "")
 """Before the names of the encoder, by the class that the weights were written from."""
 
-_UNUSED = re.compile(r"(cls|adapter)\..*|.*\.rotary_emb\.inv_freq")
-"""The release computes nothing with these: a head that it never trained, a head of a task, and a constant."""
+_UNUSED = re.compile(r"cls\..*|.*\.rotary_emb\.inv_freq")
+"""The release computes nothing with these: a head that it never trained, and a constant."""
+
+_HEAD = "adapter."
+"""Before the names of the head of a task, in a checkpoint of a fine-tuning."""
+
+_MODEL_TYPE = "cellspatialfoundation"
+"""What the published config calls the architecture."""
 
 _SIZES = {
     "hidden_channels": "hidden_size",
@@ -47,6 +57,11 @@ _SIZES = {
 }
 """Our sizes, and what the published config calls them."""
 
+_GENES = "max_position_embeddings"
+"""What the published config calls the number of genes."""
+
+_LAYOUT = f"a folder with {WEIGHTS[0]}"
+
 _FIXED = {"bin_alpha": 1.0, "layer_norm_eps": 1e-5, "hidden_act": "swiglu", "rope2d_use_xy": False}
 """Settings that would make another network of the same weights, and the value they must have."""
 
@@ -54,8 +69,34 @@ _OWN_TRAINING = {"trained_by": "stgraph"}
 """In configs that `save_aido_tissue` writes of weights that are nobody else's."""
 
 
+def is_aido_release(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder looks like the published layout, or a file like its weights.
+
+    Examples
+    --------
+    >>> from stgraph.models.aido_tissue_release import is_aido_release
+    >>> is_aido_release("nowhere")
+    False
+    """
+    path = Path(path)
+    if path.is_file():
+        return path.suffix in (".safetensors", ".bin", ".ckpt")
+    if not any((path / name).is_file() for name in WEIGHTS) and not any(path.glob(CHECKPOINTS)):
+        return False
+    if (path / CONFIG).is_file():
+        config = read_config(path / CONFIG, layout=_LAYOUT)
+        return "format_version" not in config and (config.get("model_type") == _MODEL_TYPE or "bin_num" in config)
+    # A model directory of ours that lost its config.json has several files of safetensors
+    return len([*path.glob("*.safetensors")]) < 2
+
+
 def load_aido_tissue(
-    path: str | os.PathLike[str], *, heads: int | None = None, random_state: int = 0, **settings: Any
+    path: str | os.PathLike[str],
+    *,
+    network: type[AIDOTissue] = AIDOTissue,
+    heads: int | None = None,
+    random_state: int = 0,
+    **settings: Any,
 ) -> AIDOTissue:
     """Read the published layout.
 
@@ -65,14 +106,17 @@ def load_aido_tissue(
     Parameters
     ----------
     path
-        A folder with ``model.safetensors`` or ``pytorch_model.bin`` and perhaps ``config.json``, or the file of weights
-        alone. Names may begin with ``bert.`` or ``backbone.encoder.``.
+        A folder with ``model.safetensors``, ``pytorch_model.bin`` or one ``.ckpt`` of Lightning, and perhaps
+        ``config.json``; or the file of weights alone. Names may begin with ``bert.`` or ``backbone.encoder.``.
+    network
+        What is built of them: the class, or `stgraph.models.aido_tissue_reference.AIDOTissueReference`.
     heads
         H, where neither a config nor the tensors tell; None for heads of 64 channels, as both published sizes have.
     random_state
         Seed of the decoder.
     **settings
-        Of `AIDOTissue`, those that weights do not decide: ``pooling``, ``dropout`` and what begins with ``decoder_``.
+        Of `AIDOTissue`: ``pooling``, ``dropout`` and what begins with ``decoder_``. Those that weights decide may be
+        given too, if they say the same.
 
     Returns
     -------
@@ -84,11 +128,14 @@ def load_aido_tissue(
     CheckpointError
         If a file is missing, damaged or holds more than tensors, or names, shapes and config do not all fit; all that
         does not is listed.
+    InputError
+        If settings are not those of the weights.
 
     Warns
     -----
     StgraphWarning
-        What the licence of the published weights allows; not of weights that stgraph trained from nothing.
+        What the licence of the published weights allows; not of weights that stgraph trained from nothing. And if the
+        file has the head of a task, which is left out.
 
     Examples
     --------
@@ -105,16 +152,18 @@ def load_aido_tissue(
     published = read_weights(file)
     weights = _without_prefix(file, published)
     frequencies = next((t for name, t in weights.items() if name.endswith("inv_freq")), None)
-    weights = {name: tensor for name, tensor in weights.items() if not _UNUSED.fullmatch(name)}
+    head = [name for name in weights if name.startswith(_HEAD)]
+    weights = {name: tensor for name, tensor in weights.items() if name not in head and not _UNUSED.fullmatch(name)}
     sizes = _sizes(file, weights)
     sizes["heads"] = heads or _heads(config, sizes["hidden_channels"], frequencies)
     licence = None if config.items() >= _OWN_TRAINING.items() else str(config.get("licence", LICENCE))
-    arguments: dict[str, Any] = {**settings, **sizes, "licence": licence}
-    arguments["norm"] = "layer" if "encoder.ln.bias" in weights else "rms"
+    decided = {**sizes, "norm": "layer" if "encoder.ln.bias" in weights else "rms", "licence": licence}
+    _check_settings(file, settings, decided)
+    arguments: dict[str, Any] = settings | decided
     try:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(random_state)  # torch.manual_seed would seed every GPU, for good
-            model = AIDOTissue(**arguments)
+            model = network(**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"'{path}' cannot be made a network: {error}") from error
     own = model.state_dict()
@@ -123,6 +172,12 @@ def load_aido_tissue(
     if problems:
         raise CheckpointError(f"The weights in '{file}' do not fit: {'; '.join(problems)}.")
     model.load_state_dict({name: tensor for name, tensor in own.items() if name not in needed} | weights)
+    if head:
+        warnings.warn(
+            f"'{file}' has the head of a task ({', '.join(head)}), which is left out: only the encoder is read.",
+            StgraphWarning,
+            stacklevel=2,
+        )
     if licence is not None:
         warnings.warn(f"The weights in '{path}' come with a licence ({licence}).", StgraphWarning, stacklevel=2)
     return model.eval()
@@ -150,7 +205,7 @@ def save_aido_tissue(model: AIDOTissue, folder: str | os.PathLike[str]) -> None:
         raise InputError("The published layout of AIDO.Tissue is float32: call model.float() first.")
     if wrong := next((name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())), None):
         raise InputError(f"'{wrong}' of the model holds numbers that are not finite, which could not be read again.")
-    config: dict[str, Any] = {"model_type": "cellspatialfoundation", "max_position_embeddings": model.num_genes}
+    config: dict[str, Any] = {"model_type": _MODEL_TYPE, _GENES: model.num_genes}
     config |= {theirs: getattr(model, ours) for ours, theirs in _SIZES.items()} | _FIXED
     config |= _OWN_TRAINING if model.licence is None else {"licence": model.licence}
     with atomic_dir(folder) as tmp:
@@ -166,11 +221,14 @@ def _find(path: Path) -> tuple[Path, dict[str, Any]]:
         return path, {}
     if not path.is_dir():
         raise CheckpointError(f"There is no '{path}'.")
-    file = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
-    if file is None:
-        raise CheckpointError(f"'{path}' has neither {WEIGHTS[0]} nor {WEIGHTS[1]}: copy it again, whole.")
+    found = [path / name for name in WEIGHTS if (path / name).is_file()][:1] or sorted(path.glob(CHECKPOINTS))
+    if not found:
+        raise CheckpointError(f"'{path}' has neither {WEIGHTS[0]} nor {WEIGHTS[1]}, nor a .ckpt: copy it again, whole.")
+    if len(found) > 1:
+        names = ", ".join(f"'{file.name}'" for file in found)
+        raise CheckpointError(f"'{path}' has {len(found)} checkpoints ({names}): give the path of one.")
     has_config = (path / CONFIG).is_file()
-    return file, read_config(path / CONFIG, layout=f"a folder with {WEIGHTS[0]}") if has_config else {}
+    return found[0], read_config(path / CONFIG, layout=_LAYOUT) if has_config else {}
 
 
 def _without_prefix(file: Path, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -210,8 +268,21 @@ def _heads(config: Mapping[str, Any], channels: int, frequencies: Tensor | None)
     return channels // width
 
 
+def _check_settings(file: Path, settings: Mapping[str, Any], decided: Mapping[str, Any]) -> None:
+    """Refuse what was asked for and would not be had."""
+    others = [
+        f"{name} {decided[name]!r}, not {value!r}"
+        for name, value in settings.items()
+        if name in decided and value != decided[name]
+    ]
+    if others:
+        raise InputError(
+            f"The weights in '{file}' have {'; '.join(others)}: leave out what they decide, or say the same."
+        )
+
+
 def _config_problems(config: Mapping[str, Any], sizes: Mapping[str, int]) -> Iterable[str]:
-    for ours, theirs in _SIZES.items():
+    for ours, theirs in {**_SIZES, "num_genes": _GENES}.items():
         if theirs in config and (isinstance(config[theirs], bool) or config[theirs] != sizes[ours]):
             yield f"{CONFIG} says {theirs} {config[theirs]!r}, but the weights have {sizes[ours]}"
     for name, needed in _FIXED.items():

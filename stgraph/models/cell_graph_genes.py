@@ -1,7 +1,7 @@
 """Gene-level attention along the cell graph, in which every cell is summarised once."""
 
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,10 @@ from stgraph.models.neighborhood_network import NeighborhoodNetwork, Neighborhoo
 from stgraph.nn.bert import check_tokens, matrix_std
 from stgraph.nn.cell_summaries import CellSummaries
 from stgraph.nn.neighbor_keys import NeighborKeys, NeighborPlaces
+from stgraph.nn.packed_sequences import Pooling, pool_sequences, positions_of
 from stgraph.nn.reading_layer import ReadingLayer, reading_groups
 from stgraph.nn.soft_bins import SoftBins
 from stgraph.nn.swiglu import Norm, make_norm
-
-Pooling = Literal["max", "mean"]
-"""What stands for a centre: the largest of its tokens, channel by channel, or their mean."""
 
 _NUM_PLACES = 48
 """Numbers that tell where a neighbour is."""
@@ -184,7 +182,7 @@ class CellGraphGenes(NeighborhoodNetwork):
         states, summaries = self._read(batch.unique)
         center = batch.neighbors[:, 0]
         lengths = batch.unique.lengths[center]
-        own = states.index_select(0, _positions(batch.unique.offsets[center], lengths))
+        own = states.index_select(0, positions_of(batch.unique.offsets[center], lengths))
         return self._in_context(own, lengths, summaries, batch.neighbors[:, 1:], batch.distance[:, 1:])
 
     def summarize(self, cells: CellBatch) -> Tensor:
@@ -229,8 +227,8 @@ class CellGraphGenes(NeighborhoodNetwork):
         asked = torch.bincount(hidden.row, minlength=batch.num_cells)
         lengths = states.offsets.diff()
         rows, sizes = reading_groups(asked, lengths, torch.zeros_like(asked))
-        source = states.token.index_select(0, _positions(states.offsets[rows], lengths[rows]))
-        order = by_row[_positions((asked.cumsum(0) - asked)[rows], asked[rows])]
+        source = states.token.index_select(0, positions_of(states.offsets[rows], lengths[rows]))
+        order = by_row[positions_of((asked.cumsum(0) - asked)[rows], asked[rows])]
         x = self.gene_embedding(hidden.gene[order]) + self.value_embedding.mask_vector
         # What stands for the centre as a beginning: from means of attention alone, training may not get off the ground.
         x = x + self.start(states.center).index_select(0, hidden.row[order])
@@ -246,7 +244,7 @@ class CellGraphGenes(NeighborhoodNetwork):
         check_tokens(cells.tokens, self.vocabulary_size)
         lengths = cells.lengths
         rows, sizes = reading_groups(lengths, lengths, torch.zeros_like(lengths))
-        order = _positions(cells.offsets[rows], lengths[rows])
+        order = positions_of(cells.offsets[rows], lengths[rows])
         genes, values = cells.tokens[order], cells.values[order]
         of_gene = self.gene_embedding(genes)
         x: Tensor = of_gene + self.value_embedding(values)
@@ -265,28 +263,13 @@ class CellGraphGenes(NeighborhoodNetwork):
         present = (neighbors >= 0).sum(dim=1)
         rows, sizes = reading_groups(lengths, lengths, present * self.num_summaries)
         offsets = nn.functional.pad(lengths.cumsum(0), (1, 0))
-        order = _positions(offsets[rows], lengths[rows])
+        order = positions_of(offsets[rows], lengths[rows])
         places = NeighborPlaces.of(neighbors[rows], distance[rows], _NUM_PLACES)
         x = own.index_select(0, order)
         for layer, keys in zip(self.context_layers, self.neighbor_keys, strict=True):
             x = layer(x, sizes, beside=keys(summaries, places))
         token: Tensor = self.last_norm(x).index_select(0, order.argsort())
-        return NeighborhoodStates(token, offsets, pool(token, offsets, self.pooling))
-
-
-def pool(token: Tensor, offsets: Tensor, pooling: Pooling) -> Tensor:
-    """(S, C) the largest or the mean state of each sequence, channel by channel; zeros for one without tokens.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from stgraph.models.cell_graph_genes import pool
-    >>> pool(torch.tensor([[1.0, 5.0], [3.0, 1.0]]), torch.tensor([0, 2]), "max")
-    tensor([[3., 5.]])
-    """
-    wide = token.to(torch.promote_types(token.dtype, torch.float32))
-    pooled: Tensor = torch.segment_reduce(wide, pooling, offsets=offsets, axis=0)
-    return torch.where((offsets.diff() > 0)[:, None], pooled, 0.0)
+        return NeighborhoodStates(token, offsets, pool_sequences(token, offsets, self.pooling))
 
 
 def _unshared(batch: NeighborhoodBatch, packed: PackedNeighborhoods) -> NeighborhoodBatch:
@@ -303,11 +286,3 @@ def _unshared(batch: NeighborhoodBatch, packed: PackedNeighborhoods) -> Neighbor
     )
     numbers = (there.flatten().cumsum(0) - 1).view_as(there)
     return replace(batch, unique=own, neighbors=torch.where(there, numbers, -1), packed=None)
-
-
-def _positions(begin: Tensor, lengths: Tensor) -> Tensor:
-    """``begin[i], begin[i] + 1, ...`` for ``lengths[i]`` numbers, one i after another."""
-    end = lengths.cumsum(0)
-    total = int(end[-1]) if len(end) else 0
-    jump = (begin - (end - lengths)).repeat_interleave(lengths, output_size=total)
-    return jump + torch.arange(total, device=begin.device)

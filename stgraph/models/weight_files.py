@@ -15,7 +15,7 @@ _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict that ``torch.save`` or safetensors wrote.
+    """Read a state dict that ``torch.save`` or safetensors wrote, or Lightning as part of a checkpoint.
 
     Parameters
     ----------
@@ -49,10 +49,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             weights = load_file(path)
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
+            if isinstance(weights, Mapping) and isinstance(weights.get("state_dict"), Mapping):
+                weights = weights["state_dict"]  # of Lightning, which keeps an optimizer and much else beside it
     except Exception as error:  # whatever a damaged file may bring about
+        alone = " Of a checkpoint that you trust, save the 'state_dict' alone." if path.suffix == ".ckpt" else ""
         raise CheckpointError(
             f"'{path}' cannot be read ({type(error).__name__}): it is damaged, or holds more than tensors, "
-            "which is not run."
+            f"which is not run.{alone}"
         ) from error
     if not isinstance(weights, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items()

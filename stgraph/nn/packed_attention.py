@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stgraph.nn.packed_sequences import positions_of
 from stgraph.nn.sparse_dropout import dropped, is_sparse, zero_at
 
 _WEIGHTS_AT_ONCE = 1 << 20
@@ -214,7 +215,4 @@ def _lengths(offsets: Tensor) -> Tensor:
 
 def _tokens_of(rows: Tensor, lengths: Tensor) -> Tensor:
     """Numbers of the tokens of sequences, in the order of ``rows``."""
-    starts = lengths.cumsum(0) - lengths
-    chosen = lengths[rows]
-    new_starts = chosen.cumsum(0) - chosen
-    return torch.arange(int(lengths.sum())) + (starts[rows] - new_starts).repeat_interleave(chosen)
+    return positions_of((lengths.cumsum(0) - lengths)[rows], lengths[rows])

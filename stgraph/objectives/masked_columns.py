@@ -76,15 +76,19 @@ class MaskedColumns:
             )
 
     def corrupt(self, batch: NeighborhoodBatch, generator: torch.Generator) -> NeighborhoodBatch:
-        """Hide genes, unless another objective has; what they were is in ``hidden``.
+        """Hide genes; what they were is in ``hidden``.
 
         Raises
         ------
         InputError
-            If shared columns leave a cell without any token, which depth tokens prevent.
+            If another objective has hidden genes already, or shared columns leave a cell without any token, which depth
+            tokens prevent.
         """
         if batch.hidden is not None:
-            return batch
+            raise InputError(
+                "Genes of this batch are hidden already, by other settings perhaps: of all objectives only one may "
+                "hide, so give ColumnsFromCenter no columns beside MaskedColumns."
+            )
         packed = batch.pack()
         genes = torch.unique(torch.cat(batch.panels))
         column = _columns(batch.unique.tokens, genes)
@@ -102,16 +106,12 @@ class MaskedColumns:
 
     def count(self, batch: NeighborhoodBatch) -> Tensor:
         """How many values are hidden."""
-        return batch.neighbors.new_tensor(len(_hidden(batch).gene), dtype=torch.float32)
+        return count_hidden(batch)
 
     def loss(self, model: Any, output: NeighborhoodStates, batch: NeighborhoodBatch) -> Tensor:
         """Squared error; 0 if nothing is hidden."""
-        truth = _hidden(batch).truth
-        predicted: Tensor = model.predict_hidden(output, batch).float()
-        if len(truth) == 0:
-            return output.center.sum() * 0.0 + predicted.sum() * 0.0
-        error: Tensor = F.mse_loss(predicted, truth)
-        return error
+        truth = hidden_of(batch).truth
+        return squared_error(model.predict_hidden(output, batch), truth, output)
 
     def _draw_each(
         self, measured: Tensor, expressed: Tensor, center_tokens: Tensor, generator: torch.Generator
@@ -161,7 +161,30 @@ def _without(cells: CellBatch, gone: Tensor) -> CellBatch:
     return replace(cells, tokens=cells.tokens[~gone], values=cells.values[~gone], offsets=left)
 
 
-def _hidden(batch: NeighborhoodBatch) -> HiddenGenes:
+def hidden_of(batch: NeighborhoodBatch) -> HiddenGenes:
+    """What is hidden in a batch.
+
+    Raises
+    ------
+    InputError
+        If no objective has hidden anything.
+    """
     if batch.hidden is None:
-        raise InputError("No genes of this batch were hidden: MaskedColumns judges what its corrupt has spoilt.")
+        raise InputError(
+            "No genes of this batch were hidden: put MaskedColumns among the objectives, or give ColumnsFromCenter "
+            "columns to hide."
+        )
     return batch.hidden
+
+
+def count_hidden(batch: NeighborhoodBatch) -> Tensor:
+    """How many values are hidden, () float32."""
+    return batch.neighbors.new_tensor(len(hidden_of(batch).gene), dtype=torch.float32)
+
+
+def squared_error(predicted: Tensor, truth: Tensor, output: NeighborhoodStates) -> Tensor:
+    """Mean squared error of (n,) values; 0, with a gradient, if there are none."""
+    if len(truth) == 0:
+        return output.center.sum() * 0.0 + predicted.float().sum() * 0.0
+    error: Tensor = F.mse_loss(predicted.float(), truth)
+    return error

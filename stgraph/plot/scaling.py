@@ -13,12 +13,22 @@ from stgraph.plot.palette import palette
 from stgraph.plot.spatial import INK, plain_axes
 
 _STYLES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"), ("-", "v"), ("--", "P"), (":", "X"), ("-.", "*"))
+_ACROSS = (
+    ("#333333", (1, 1)),
+    ("#777777", (5, 2)),
+    ("#333333", (6, 2, 1, 2)),
+    ("#777777", (1, 3)),
+    ("#333333", (10, 3)),
+    ("#777777", (6, 2, 1, 2, 1, 2)),
+)
+"""Grey and dashes of lines across."""
+
 _NARROW = 0.35
 """An interval is drawn beyond all scores by this share of their range, at most."""
 
 _PANELS = {
-    "train_seconds": ("training, seconds for 1000 cells", 1.0),
-    "describe_seconds": ("describing, seconds for 1000 cells", 1.0),
+    "train_seconds_per_1000": ("training, seconds for 1000 cells", 1.0),
+    "describe_seconds_per_1000": ("describing, seconds for 1000 cells", 1.0),
     "train_bytes": ("memory of training, MB", 1e-6),
 }
 
@@ -38,7 +48,8 @@ def scaling_plot(
     Parameters
     ----------
     points
-        ``panel``, which tells panels apart; ``value, low, high``, the ends NaN for no interval; the columns
+        ``panel``, which tells panels apart; ``metric``, which y axes are labelled with, if there;
+        ``value, low, high``, the ends NaN for no interval; the columns
         ``x`` and ``lines``.
     x
         What scores are drawn against: numbers, on a logarithmic axis if they spread, or texts.
@@ -51,7 +62,7 @@ def scaling_plot(
     slices
         ``panel, value`` and the columns ``x`` and ``lines`` of single slices, as faint dots.
     note
-        What intervals are over, under the figure.
+        What intervals are over, under the figure; that some are cut, or that there are dots, is said with it.
 
     Returns
     -------
@@ -75,13 +86,14 @@ def scaling_plot(
     if points.empty:
         raise InputError(f"There are no scores to draw against '{x}'.")
     panels = list(dict.fromkeys(points["panel"]))
-    n_columns = min(len(panels), 3)
-    n_rows = -(-len(panels) // n_columns)
+    n_rows = -(-len(panels) // 3)
+    n_columns = -(-len(panels) // n_rows)  # four are two and two
     figure = Figure(figsize=(3.4 * n_columns + 1.8, 2.9 * n_rows), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     places = _Places(points[x])
     looks = _looks(points, lines)
     handles: dict[str, Any] = {}
+    cut = dotted = False
     for ax, panel in zip(axes, panels, strict=False):
         here = points[points["panel"] == panel]
         dots = None if slices is None else slices[slices["panel"] == panel]
@@ -92,19 +104,24 @@ def scaling_plot(
                 own = np.ones(len(dots), dtype=bool)
                 for name, text in zip(lines, names, strict=True):
                     own &= _same(dots, name, text)
+                dotted |= bool(own.any())
                 at = places(dots.loc[own, x], shift)
                 ax.plot(at, dots.loc[own, "value"].astype(float), ".", color=looks[names][0], alpha=0.35, ms=5, mew=0)
-        for grey, row in zip(("#444444", "#888888", "#bbbbbb") * 9, _besides(beside, panel), strict=False):
-            handles[str(row.model)] = ax.axhline(float(row.value), color=grey, lw=1, ls=(0, (1, 1)), zorder=0)
-        _limit(ax, here, dots, [float(row.value) for row in _besides(beside, panel)])
+        for i, row in enumerate(_besides(beside, panel)):
+            grey, dashes = _ACROSS[i % len(_ACROSS)]
+            handles[str(row.model)] = ax.axhline(float(row.value), color=grey, lw=1, ls=(0, dashes), zorder=0)
+        cut |= _limit(ax, here, dots, [float(row.value) for row in _besides(beside, panel)])
         places.mark(ax, label or x)
+        if "metric" in here:
+            ax.set_ylabel(", ".join(dict.fromkeys(here["metric"])), fontsize=8, color=INK)
         ax.set_title(str(panel), fontsize=8, color=INK, loc="left", parse_math=False)
         plain_axes(ax)
     for ax in axes[len(panels) :]:
         ax.remove()
     _legend(figure, handles)
-    if note:
-        figure.supxlabel(note, fontsize=7, color="#777777", x=0.01, ha="left")
+    said = (note, "cut at the border" if cut else "", "dots: single slices" if dotted else "")
+    if any(said):
+        figure.supxlabel("; ".join(filter(None, said)), fontsize=7, color="#777777", x=0.01, ha="left")
     return figure
 
 
@@ -114,8 +131,8 @@ def cost_plot(points: pd.DataFrame, *, x: str, lines: Sequence[str] = (), label:
     Parameters
     ----------
     points
-        One row for each point: ``train_seconds`` and ``describe_seconds`` for 1000 cells, ``train_bytes``, and the
-        columns ``x`` and ``lines``.
+        One row for each point: ``train_seconds_per_1000`` and ``describe_seconds_per_1000`` (cells),
+        ``train_bytes``, and the columns ``x`` and ``lines``.
     x, lines, label
         As for `scaling_plot`.
 
@@ -133,7 +150,8 @@ def cost_plot(points: pd.DataFrame, *, x: str, lines: Sequence[str] = (), label:
     --------
     >>> import pandas as pd
     >>> from stgraph.plot.scaling import cost_plot
-    >>> points = pd.DataFrame({"k": [8, 16], "train_seconds": [1.0, 2.0], "describe_seconds": 0.1, "train_bytes": 0.0})
+    >>> points = pd.DataFrame({"k": [8, 16], "train_seconds_per_1000": [1.0, 2.0]})
+    >>> points = points.assign(describe_seconds_per_1000=0.1, train_bytes=0.0)
     >>> [ax.get_ylabel() for ax in cost_plot(points, x="k").axes]
     ['training, seconds for 1000 cells', 'describing, seconds for 1000 cells']
     """
@@ -228,7 +246,8 @@ def _line(ax: Any, group: pd.DataFrame, places: _Places, x: str, shift: float, l
     return drawn
 
 
-def _limit(ax: Any, points: pd.DataFrame, dots: pd.DataFrame | None, others: list[float]) -> None:
+def _limit(ax: Any, points: pd.DataFrame, dots: pd.DataFrame | None, others: list[float]) -> bool:
+    """Set the range of y; whether it cuts an interval."""
     seen = [*points["value"], *others, *([] if dots is None else dots["value"].dropna())]
     low, high = float(min(seen)), float(max(seen))
     beyond = _NARROW * max(high - low, 0.05)
@@ -237,6 +256,7 @@ def _limit(ax: Any, points: pd.DataFrame, dots: pd.DataFrame | None, others: lis
     top = min(highest, high + beyond) if np.isfinite(highest) else high + beyond
     edge = 0.05 * max(high - low, 0.05)
     ax.set_ylim(min(bottom, low) - edge, max(top, high) + edge)
+    return bool(lowest < min(bottom, low) - edge or highest > max(top, high) + edge)
 
 
 def _besides(beside: pd.DataFrame | None, panel: str) -> list[Any]:

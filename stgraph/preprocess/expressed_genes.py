@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from stgraph._chunks import in_chunks
 from stgraph._compiled import compiled
 from stgraph.errors import InputError
-from stgraph.preprocess.count_matrix import check_counts, count_matrix
+from stgraph.preprocess.check_counts import check_counts
+from stgraph.preprocess.count_matrix import count_matrix
 from stgraph.preprocess.gene_alignment import GeneAlignment
 from stgraph.preprocess.gene_list import GeneList
 from stgraph.preprocess.gene_values import slice_name

@@ -35,7 +35,9 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, str]:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             pairs = [line.rstrip("\r\n").split("\t") for line in lines if line.strip()]
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise InputError(f"'{path}' cannot be read as a table of genes: {error}.") from error
+        raise InputError(
+            f"'{path}' cannot be read as a table of genes: {getattr(error, 'strerror', None) or error}."
+        ) from error
     table: dict[str, str] = {}
     for number, pair in enumerate(pairs, start=1):
         if len(pair) != 2 or not pair[1]:

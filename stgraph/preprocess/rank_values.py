@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from stgraph._chunks import in_chunks
 from stgraph.errors import InputError, StgraphWarning
-from stgraph.preprocess.count_matrix import count_matrix, look_normalised
+from stgraph.preprocess.check_counts import look_normalised
+from stgraph.preprocess.count_matrix import count_matrix
 from stgraph.preprocess.gene_values import slice_name
 from stgraph.preprocess.gene_vocabulary import GeneVocabulary
 from stgraph.preprocess.orthologs import Orthologs

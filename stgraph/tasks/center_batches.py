@@ -1,5 +1,6 @@
 """Which cells are the centres of one batch when a network of neighbourhoods is trained."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from stgraph.data.neighborhood_sequences import NeighborhoodSequences
 from stgraph.data.spatial_batches import SpatialBatches
 from stgraph.data.token_budget import TokenBudgetSampler
+from stgraph.errors import StgraphWarning
 from stgraph.graph.arguments import check_whole
 from stgraph.training.batches import EpochSampler
 
@@ -35,9 +37,14 @@ class CenterBatches(Protocol):
         pos
             (N, 2) positions of the cells of each slice.
         max_tokens, max_cells
-            Of a batch; no neighbourhood has more tokens.
+            Most of a batch; no neighbourhood has more tokens.
         random_state
             Seed.
+
+        Warns
+        -----
+        StgraphWarning
+            If most batches have fewer than ``max_cells`` centres for the sake of ``max_tokens``.
         """
         ...
 
@@ -81,6 +88,7 @@ class RandomCenters:
             pool_batches=self.pool_batches,
             random_state=random_state,
         )
+        _warn_if_small(sampler.batches(0), max_cells, 1)
         return cast(EpochSampler, sampler)
 
 
@@ -88,10 +96,13 @@ class RandomCenters:
 class NearbyCenters:
     """Cells of a few places: for networks that read a cell once, however many neighbours it has in the batch.
 
+    Of ``max_tokens``, cells that several centres of a place share count once.
+
     Parameters
     ----------
     num_places
-        Places of a batch: one shares most, many are most like random cells.
+        Places of a batch: one shares most, many are most like random cells. Fewer, with a warning, where so many do not
+        fit into a batch.
 
     Examples
     --------
@@ -115,12 +126,35 @@ class NearbyCenters:
         random_state: int,
     ) -> EpochSampler:
         """See `stgraph.data.spatial_batches.SpatialBatches`."""
+        num_places = min(self.num_places, max_cells, max(1, max_tokens // int(cells.lengths.max(initial=1))))
+        if num_places < self.num_places:
+            warnings.warn(
+                f"Batches are of {num_places} places rather than {self.num_places}: more do not fit into "
+                f"max_cells={max_cells} and max_tokens={max_tokens}.",
+                StgraphWarning,
+                stacklevel=2,
+            )
         sampler = SpatialBatches(
             cells,
             pos,
-            max_tokens=max(max_tokens, self.num_places * int(cells.lengths.max())),
-            max_cells=max(max_cells, self.num_places),
-            num_places=self.num_places,
+            max_tokens=max_tokens,
+            max_cells=max_cells,
+            num_places=num_places,
             random_state=random_state,
         )
+        # The last place of each slice, and the last batch, have what is left.
+        _warn_if_small(sampler.batches(0), max_cells // num_places * num_places, len(pos) + 1)
         return cast(EpochSampler, sampler)
+
+
+def _warn_if_small(batches: Sequence[NDArray[np.int64]], max_cells: int, leftovers: int) -> None:
+    """Say so if most batches were ended by their tokens; up to some end because cells do."""
+    sizes = np.array([len(batch) for batch in batches])
+    if (sizes < max_cells).sum() - leftovers > len(sizes) / 2:
+        warnings.warn(
+            f"A step has some {sizes.mean():.0f} centres rather than max_cells={max_cells}, for max_tokens ends most "
+            "batches: max_tokens=null has no such limit; where memory does, take a smaller max_cells and more "
+            "trainer.accumulate.",
+            StgraphWarning,
+            stacklevel=3,
+        )

@@ -71,6 +71,8 @@ class FineTuned:
         Seed of the head and of the training, in place of the trainer's.
     epochs
         How often every training cell is seen at most, in place of the trainer's ``max_steps``; None for those.
+    warmup
+        Share of all steps in which the learning rate rises, in place of the trainer's ``warmup_steps``; None for those.
 
     Attributes
     ----------
@@ -111,6 +113,7 @@ class FineTuned:
     progress: bool = False
     random_state: int = 0
     epochs: int | None = None
+    warmup: float | None = None
     model: Tuned | None = field(default=None, init=False, repr=False)
     run: WatchedRun | None = field(default=None, init=False, repr=False)
     _tunable: Tunable | None = field(default=None, init=False, repr=False)
@@ -122,6 +125,8 @@ class FineTuned:
         check_whole(self, "random_state", least=0)
         if self.epochs is not None:
             check_whole(self, "epochs")
+        if self.warmup is not None and not 0 <= self.warmup < 1:
+            raise InputError(f"FineTuned needs a warmup from 0 to below 1, a share of its steps, not {self.warmup!r}.")
         if any(isinstance(width, bool) or not isinstance(width, int) or width < 1 for width in self.head_channels):
             raise InputError(f"FineTuned needs positive whole numbers as head_channels, not {self.head_channels!r}.")
         if not 0 <= self.dropout < 1:
@@ -170,6 +175,8 @@ class FineTuned:
         data, trainer = tunable.data(truth), replace(self.trainer, random_state=self.random_state)
         if self.epochs is not None:
             trainer = replace(trainer, max_steps=self.epochs * trainer.steps_in(data))
+        if self.warmup is not None:
+            trainer = replace(trainer, warmup_steps=round(self.warmup * trainer.max_steps))
         with progress_bar(trainer.max_steps) if self.progress else nullcontext(None) as show:
             self.run = JudgedTrainer(trainer, self.patience).fit(
                 tuned.model,

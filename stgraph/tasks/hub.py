@@ -35,6 +35,10 @@ FILES = (
     "genes.txt",
     "*.safetensors",
     "se2transformer.pth",
+    "pytorch_model.bin",
+    "gene_list.tsv",
+    "gene_list.tsv.gz",
+    "*gene*index*.tsv",
     "cell_encoder/cell_proj.bin",
     "cell_encoder/cell_bert/config.json",
     "cell_encoder/cell_bert/model.safetensors",
@@ -42,7 +46,7 @@ FILES = (
     "gene_vocab/*.tsv",
     "gene_vocab/*.tsv.gz",
 )
-"""What a model directory may hold, ours and the published one of SToFM; nothing else is fetched."""
+"""What a model directory may hold, ours and the published ones of SToFM and AIDO.Tissue; nothing else is fetched."""
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _REVISION = re.compile(r"\w[\w./-]{0,249}", re.ASCII)

@@ -24,7 +24,7 @@ _PARTS = {
     "partitioner": "how slices are cut",
 }
 
-_UNKNOWN = "unknown"
+_UNKNOWN, _OTHER = "unknown", "other"
 
 
 def card_facts(
@@ -34,6 +34,7 @@ def card_facts(
     licence: str | None = None,
     data: str | None = None,
     metrics: Mapping[str, float] | None = None,
+    carried: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What a person says about a model, checked, over what ``info["card"]`` remembers from before.
 
@@ -43,6 +44,8 @@ def card_facts(
         Of the model.
     name, licence, data, metrics
         As of `stgraph.tasks.pretrained.Pretrained.save_pretrained`; None leaves what is remembered.
+    carried
+        Texts of the licences that the weights carry, where they are somebody else's; the licence is then "other".
 
     Returns
     -------
@@ -52,7 +55,7 @@ def card_facts(
     Raises
     ------
     InputError
-        If the licence has not the form of one, or a score is not a number.
+        If the licence has not the form of one, or is not that of the weights, or a score is not a number.
 
     Examples
     --------
@@ -64,11 +67,17 @@ def card_facts(
         raise InputError(
             f"The licence {licence!r} is not written as the hub does: 'mit', 'bsd-3-clause', 'cc-by-4.0', or 'other'."
         )
+    if carried and licence not in (None, _OTHER):
+        raise InputError(
+            f"The weights carry a licence ({'; '.join(carried)}), so the model cannot be given {licence!r}: leave the "
+            f"licence out, or say {_OTHER!r}."
+        )
     for metric, value in (metrics or {}).items():
         if isinstance(value, bool | str) or not math.isfinite(value):
             raise InputError(f"The score {metric!r} of the model card must be a finite number, not {value!r}.")
     scores = None if metrics is None else {str(metric): float(value) for metric, value in metrics.items()}
-    said = {"name": name, "licence": licence, "data": data, "metrics": scores}
+    terms = list(carried) or None
+    said = {"name": name, "licence": _OTHER if carried else licence, "terms": terms, "data": data, "metrics": scores}
     return dict(info.get("card", {})) | {key: value for key, value in said.items() if value is not None}
 
 
@@ -190,6 +199,7 @@ def _limits(parts: Mapping[str, Any], info: Mapping[str, Any], genes: Sequence[s
         lines.append("No score of it is recorded: compare it with simple methods (`stgraph benchmark`) before use.")
     if not info.get("card", {}).get("licence"):
         lines.append("Its licence is not known: ask whoever made it.")
+    lines += [f"Its weights come with a licence: {_line(text)}." for text in info.get("card", {}).get("terms", [])]
     if packages := _packages(parts):
         lines.append(f"It has parts of other packages ({', '.join(packages)}), which must be installed and trusted.")
     return "\n".join(f"- {line}" for line in lines)

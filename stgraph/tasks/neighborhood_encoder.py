@@ -1,8 +1,9 @@
 """A network that reads cells with their neighbours as a part of a run: slices to embeddings."""
 
 import json
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -35,15 +36,13 @@ from stgraph.training.checkpoint import load_weights
 from stgraph.training.loop import Trainer
 from stgraph.training.untrained import Untrained
 
+_LOG = logging.getLogger(__name__)
+
 _NETWORK, _GENES = "network.", "genes."
 """What the arrays of the weights and of the gene list are called by in the state, before their own names."""
 
 _AIDO = "stgraph.models.aido_tissue.AIDOTissue"
-_NOT_IN_WEIGHTS = (
-    *("pooling", "dropout", "decoder_layers", "decoder_heads", "decoder_channels", "decoder_ffn_channels"),
-    "decoder_zeros",
-)
-"""Settings of `AIDOTissue` that published weights leave open."""
+_REFERENCE = "stgraph.models.aido_tissue_reference.AIDOTissueReference"
 
 
 def _quick() -> Trainer:
@@ -51,8 +50,9 @@ def _quick() -> Trainer:
 
 
 def _small() -> dict[str, Any]:
-    sizes = {"hidden_channels": 64, "num_layers": 2, "ffn_channels": 128, "num_bins": 50}
-    decoder = {"decoder_channels": 64, "decoder_layers": 1, "decoder_ffn_channels": 128, "decoder_zeros": 32}
+    # configs/neighborhood_network/aido_tissue_small.yaml
+    sizes = {"hidden_channels": 64, "num_layers": 2, "ffn_channels": 128, "num_bins": 32}
+    decoder = {"decoder_channels": 64, "decoder_layers": 1, "decoder_ffn_channels": 128, "decoder_zeros": 64}
     return {TARGET: _AIDO, **sizes, **decoder}
 
 
@@ -61,7 +61,10 @@ class NeighborhoodEncoder:
     """Embeddings of cells among their neighbours, gene by gene: AIDO.Tissue, or another network that reads the same.
 
     A `stgraph.baselines.base.SliceEncoder`: tasks, the benchmark and `stgraph train` take it as they take simple ones.
-    The embedding of a cell depends on its counts and those of its neighbours, and on nothing else of the slice.
+    The embedding of a cell depends on its counts and those of its neighbours, and on nothing else of the slice, if
+    ``neighbors`` are the nearest or those of a graph and ``depth`` makes values of each cell alone. Neighbours that are
+    drawn (`stgraph.graph.neighbor_choice.RandomCells`, `stgraph.graph.copied_center.CopiedCenter`) depend on the order
+    and number of cells, and values of a `stgraph.data.depth_values.BatchDepth` on those in the same batch.
 
     The default is what is published, at a small size, and on one slice simple encoders are far better. A linear
     classifier on osmFISH (blocks of tissue held out, macro F1 of regions and of cell types, one seed) reached .39 and
@@ -79,7 +82,7 @@ class NeighborhoodEncoder:
         Config of a `stgraph.models.neighborhood_network.NeighborhoodNetwork` but ``num_genes``, which is known.
     weights
         Folder or file of published weights of AIDO.Tissue (`stgraph.models.aido_tissue_release`), which need their
-        ``gene_list``; of ``model`` only what weights leave open is then looked at. None: weights are drawn.
+        ``gene_list``; what ``model`` says of sizes must be theirs. None: weights are drawn.
     neighbors
         Which cells are read with a cell: `stgraph.graph.neighbor_choice`.
     depth
@@ -91,9 +94,12 @@ class NeighborhoodEncoder:
         What it is trained to do.
     batching
         Which cells are in one batch in training: `stgraph.tasks.center_batches`.
-    max_cells, max_tokens
-        Most centres of a batch in training, and most tokens of a batch, of all cells of all neighbourhoods. A single
-        neighbourhood may have more.
+    max_cells
+        Most centres of a batch in training.
+    max_tokens
+        Most tokens of a batch, of all cells of all neighbourhoods, in training and in describing; a single
+        neighbourhood may have more. A warning says if most steps have fewer than ``max_cells`` centres for it. None: so
+        many that it never is so, as for comparing numbers of neighbours at the same number of centres a step.
     gene_list, ensembl_ids
         File of the genes in the order that the network numbers them in, as `GeneList.read` takes it, and of their
         Ensembl ids. None: all genes of the slices to fit.
@@ -142,7 +148,7 @@ class NeighborhoodEncoder:
     objectives: Sequence[Objective] = field(default_factory=lambda: (MaskedColumns(),))
     batching: CenterBatches = field(default_factory=RandomCenters)
     max_cells: int = 32
-    max_tokens: int = 65_536
+    max_tokens: int | None = None
     gene_list: str | None = None
     ensembl_ids: str | None = None
     orthologs: str | None = None
@@ -159,7 +165,8 @@ class NeighborhoodEncoder:
 
     def __post_init__(self) -> None:
         check_whole(self, "max_cells")
-        check_whole(self, "max_tokens")
+        if self.max_tokens is not None:
+            check_whole(self, "max_tokens")
         check_whole(self, "random_state", least=0)
         if not 0 <= self.max_unknown <= 1:
             raise InputError(f"NeighborhoodEncoder needs max_unknown from 0 to 1, not {self.max_unknown!r}.")
@@ -173,8 +180,8 @@ class NeighborhoodEncoder:
         for name in ("ensembl_ids", "weights"):
             if getattr(self, name) is not None and self.gene_list is None:
                 raise InputError(f"NeighborhoodEncoder was given {name} without the gene_list that they go with.")
-        if self.weights is not None and self.model[TARGET] != _AIDO:
-            raise InputError(f"Published weights are of {_AIDO}, not of {self.model[TARGET]}.")
+        if self.weights is not None and self.model[TARGET] not in (_AIDO, _REFERENCE):
+            raise InputError(f"Published weights are of {_AIDO} or {_REFERENCE}, not of {self.model[TARGET]}.")
 
     def fit(self, slices: Sequence[AnnData]) -> Self:
         """Make or read the gene list, draw the network, and train it. Labels are never looked at.
@@ -209,13 +216,12 @@ class NeighborhoodEncoder:
             genes = GeneList.of_slices(slices)
         else:
             genes = GeneList.read(self.gene_list, ensembl_ids=self.ensembl_ids)
-        self._take(self._begin(genes), genes, orthologs)
-        self.history = []
-        seed = getattr(self.trainer, "random_state", 0)
-        # Also without a trainer: what cannot be read is better refused now.
-        batches = self.batches(slices, random_state=seed)
+        network = self._begin(genes)
+        history: list[dict[str, float]] = []
         if self.trainer is not None:
-            self.history = self.trainer.fit(self.network, batches, WeightedSum(self.objectives))
+            seed = getattr(self.trainer, "random_state", 0)
+            batches = self._batches(self._sequences(slices, genes, orthologs), slices, seed)
+            history = self.trainer.fit(network, batches, WeightedSum(self.objectives))
         elif self.weights is None:
             warnings.warn(
                 "NeighborhoodEncoder has no trainer, so its network is as it was drawn: until `stgraph train` trains "
@@ -223,6 +229,20 @@ class NeighborhoodEncoder:
                 StgraphWarning,
                 stacklevel=2,
             )
+        # Only now: what cannot be fitted leaves an encoder as it was.
+        self._take(network, genes, orthologs)
+        self.history = history
+        return self
+
+    def with_network(self, network: NeighborhoodNetwork, genes: GeneList, orthologs: Orthologs | None = None) -> Self:
+        """Take a network that was trained elsewhere, with the genes it numbers, instead of `fit`.
+
+        Raises
+        ------
+        InputError
+            If the network is of another number of genes.
+        """
+        self._take(network, genes, orthologs)
         return self
 
     def sequences(self, slices: Sequence[AnnData]) -> NeighborhoodSequences:
@@ -233,10 +253,15 @@ class NeighborhoodEncoder:
         InputError
             As of `fit`.
         """
-        genes = self._fitted_list()
+        return self._sequences(slices, self._fitted_list(), self._orthologs)
+
+    def _sequences(
+        self, slices: Sequence[AnnData], genes: GeneList, orthologs: Orthologs | None
+    ) -> NeighborhoodSequences:
         cells, around, panels = [], [], []
         for adata in slices:
-            alignment = genes.align_slice(adata, orthologs=self._orthologs, max_unknown=self.max_unknown)
+            alignment = genes.align_slice(adata, orthologs=orthologs, max_unknown=self.max_unknown)
+            _LOG.info(alignment.summary())
             expressed = expressed_genes(adata, genes, alignment=alignment)
             with_neighbors, neighborhoods = self.neighbors(_positions(adata), expressed)
             cells.append(with_neighbors)
@@ -259,7 +284,9 @@ class NeighborhoodEncoder:
         InputError
             As of `fit`.
         """
-        cells = self.sequences(slices)
+        return self._batches(self.sequences(slices), slices, random_state)
+
+    def _batches(self, cells: NeighborhoodSequences, slices: Sequence[AnnData], random_state: int) -> SampledBatches:
         sampler = self.batching(
             cells,
             [_positions(adata) for adata in slices],
@@ -297,8 +324,12 @@ class NeighborhoodEncoder:
         return embed_neighborhoods(network, cells, order=order, max_tokens=self.budget(cells.lengths))
 
     def budget(self, lengths: NDArray[np.int64]) -> int:
-        """Tokens of a batch: ``max_tokens``, or those of the longest neighbourhood if it has more."""
-        return max(self.max_tokens, int(lengths.max(initial=1)))
+        """Tokens of a batch: ``max_tokens``, or those of the longest neighbourhood if it has more.
+
+        Without ``max_tokens``, so many that ``max_cells`` of these neighbourhoods always fit.
+        """
+        longest = int(lengths.max(initial=1))
+        return longest * self.max_cells if self.max_tokens is None else max(self.max_tokens, longest)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Weights, gene list, orthologs and the config of the network, as named arrays."""
@@ -322,7 +353,7 @@ class NeighborhoodEncoder:
         CheckpointError
             If weights are missing or do not fit.
         TrustError
-            If the network is of a package that is neither stgraph nor that of ``model``.
+            If a part of the network is of a package that neither is stgraph nor has a class in ``model``.
         """
         own = {name for name in state if not name.startswith((_NETWORK, _GENES))}
         check_names(self, dict.fromkeys(own, np.empty(0)), {"config", "orthologs"})
@@ -334,7 +365,7 @@ class NeighborhoodEncoder:
         genes = GeneList.load_state(_below(state, _GENES))
         names = bytes_to_genes(state["orthologs"]) if len(state["orthologs"]) else []
         orthologs = Orthologs(dict(zip(names[::2], names[1::2], strict=True))) if names else None
-        network = self._drawn(config, trusted=("stgraph", str(self.model[TARGET]).partition(".")[0]))
+        network = self._drawn(config, trusted=("stgraph", *_packages(self.model)))
         weights = {key: torch.from_numpy(np.ascontiguousarray(w)) for key, w in _below(state, _NETWORK).items()}
         load_weights(network, weights, name=name)
         self._take(network, genes, orthologs)
@@ -344,8 +375,12 @@ class NeighborhoodEncoder:
         """The network before training: published weights, or as it is drawn."""
         if self.weights is None:
             return self._drawn({**self.model, "num_genes": genes.num_genes})
-        settings = {name: value for name, value in self.model.items() if name in _NOT_IN_WEIGHTS}
-        return load_aido_tissue(self.weights, random_state=self.random_state, **settings)
+        # The default is a size for weights that are drawn; what somebody says must be what the weights are of.
+        said = {} if self.model == _small() else {name: value for name, value in self.model.items() if name != TARGET}
+        cls = import_class(str(self.model[TARGET]))
+        network = load_aido_tissue(self.weights, network=cls, random_state=self.random_state, **said)
+        _check_genes(network, genes)  # before it is trained
+        return network
 
     def _drawn(self, config: Mapping[str, Any], *, trusted: Sequence[str] | None = None) -> NeighborhoodNetwork:
         """A network as it is drawn, in eval mode."""
@@ -360,11 +395,7 @@ class NeighborhoodEncoder:
         return network.eval()
 
     def _take(self, network: NeighborhoodNetwork, genes: GeneList, orthologs: Orthologs | None) -> None:
-        if network.num_genes != genes.num_genes:
-            raise InputError(
-                f"The network numbers {network.num_genes} genes, but the gene list has {genes.num_genes}: it was "
-                "trained with another."
-            )
+        _check_genes(network, genes)
         self.network, self._list, self._orthologs = network, genes, orthologs
         self.genes = list(genes.genes)
 
@@ -372,6 +403,25 @@ class NeighborhoodEncoder:
         if self._list is None:
             raise InputError("NeighborhoodEncoder was not fitted: call fit(slices) first.")
         return self._list
+
+
+def _check_genes(network: NeighborhoodNetwork, genes: GeneList) -> None:
+    if network.num_genes != genes.num_genes:
+        raise InputError(
+            f"The network numbers {network.num_genes} genes, but the gene list has {genes.num_genes}: it was trained "
+            "with another."
+        )
+
+
+def _packages(config: Any) -> Iterator[str]:
+    """Packages of all classes in a config: who gave it has trusted them."""
+    if isinstance(config, Mapping):
+        if TARGET in config:
+            yield str(config[TARGET]).partition(".")[0]
+        config = list(config.values())
+    if isinstance(config, Sequence) and not isinstance(config, str | bytes):
+        for part in config:
+            yield from _packages(part)
 
 
 def _positions(adata: AnnData) -> NDArray[np.float64]:

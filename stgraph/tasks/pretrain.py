@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from anndata import AnnData
 
@@ -27,6 +28,7 @@ from stgraph.tasks.outcome import annotated, check_run, embed_graphs, find_domai
 from stgraph.tasks.pretrained import Pretrained
 from stgraph.tasks.stage_plan import StagePlan
 from stgraph.tasks.staged_run import StagedRun, open_cache
+from stgraph.tasks.train_jointly import TrainJointly
 from stgraph.training.stages import Stage, StageResult, Watch, run_stages
 
 Config = Mapping[str, Any]
@@ -172,9 +174,12 @@ def pretrain(
     run.model.to(run.device)
     embeddings = embed_graphs(pretrained, graphs)
     run.model.to("cpu")
+    joint = any(isinstance(plan, TrainJointly) for plan in plans.values())
     for name, embedding in embeddings.items():
-        warn_of_collapse(graphs[name].x, f"{name}: the features of cells by {type(run.encoder).__name__}")
-        warn_of_collapse(embedding, f"{name}: the embeddings")
+        x = np.asarray(graphs[name].x)
+        warn_of_collapse(x, f"{name}: the features of cells by {type(run.encoder).__name__}", joint=joint)
+        if not np.array_equal(x[: len(embedding)], embedding):  # of a model that passes features on
+            warn_of_collapse(embedding, f"{name}: the embeddings", joint=joint)
     find_domains(pretrained, finder, graphs, embeddings)
     adatas = annotated(
         named,

@@ -1,6 +1,7 @@
-"""Load a trained model: a directory of ours, SToFM as it is published, or an id on the hub."""
+"""Load a trained model: a directory of ours, SToFM or AIDO.Tissue as published, or an id on the hub."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from stgraph._config import instantiate
-from stgraph.errors import CheckpointError, InputError, TrustError
+from stgraph.errors import CheckpointError, InputError, StgraphWarning, TrustError
 from stgraph.preprocess.encoder import CellEncoder
+from stgraph.tasks import aido_tissue_release
 from stgraph.tasks.hub import download_model, is_model_id
 from stgraph.tasks.pretrained_model import GENES, Pretrained
 from stgraph.tasks.stofm_release import is_released, load_released
+from stgraph.tasks.weight_licence import licences_of
 from stgraph.training.checkpoint import load_checkpoint, load_weights
 
 _SAFE_TORCH = "2.10"
@@ -24,7 +27,11 @@ __all__ = ["Pretrained", "from_pretrained"]
 
 
 def from_pretrained(
-    model: str | os.PathLike[str], *, revision: str | None = None, trust: Sequence[str] = ()
+    model: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    trust: Sequence[str] = (),
+    gene_list: str | os.PathLike[str] | None = None,
 ) -> Pretrained:
     """Load a model from its directory, or by its id on the Hugging Face hub.
 
@@ -36,13 +43,16 @@ def from_pretrained(
     ----------
     model
         A directory that ``stgraph fit`` or `Pretrained.save_pretrained` wrote, a folder in the layout in which SToFM
-        is published together with a gene vocabulary (`stgraph.tasks.stofm_release`), or the id of one of these.
+        is published together with a gene vocabulary (`stgraph.tasks.stofm_release`), one in which AIDO.Tissue is
+        (`stgraph.tasks.aido_tissue_release`) or a file of its weights, or the id of one of these.
     revision
         Of a model on the hub: its branch, tag or, to have the same weights for ever, commit. None for ``main``.
     trust
         Packages beside stgraph whose classes may be built, for models with parts of your
         own. A model directory from others can name any class; those of other packages
         are refused.
+    gene_list
+        Table of genes and their numbers that weights of AIDO.Tissue were trained with, where it is not in their folder.
 
     Returns
     -------
@@ -55,7 +65,12 @@ def from_pretrained(
         If the directory is missing, damaged, incomplete or of another format version, or there is no such model on
         the hub, or the hub cannot be reached, or torch is too old to read its files safely.
     InputError
-        If a revision of a folder is asked for, or the form of one is wrong.
+        If a revision of a folder is asked for, or the form of one is wrong, or the model has a gene list of its own.
+
+    Warns
+    -----
+    StgraphWarning
+        What the weights may be used for, where they carry a licence.
 
     Examples
     --------
@@ -83,12 +98,16 @@ def from_pretrained(
         folder = Path(model)
         if revision is not None:
             raise InputError(f"'{folder}' is a folder, which has no revision: leave revision={revision!r} out.")
+    if not is_released(folder) and aido_tissue_release.is_released(folder):
+        return aido_tissue_release.load_released(folder, gene_list=gene_list)
+    if gene_list is not None:
+        raise InputError(f"'{model}' has its own genes: leave gene_list out, which published AIDO.Tissue needs.")
     return load_released(folder) if is_released(folder) else _load(folder, trust)
 
 
 def _check_torch(folder: Path, model_id: str) -> None:
     """Refuse files of strangers that an older torch may be made to run something by."""
-    pickled = sorted(path.name for path in folder.rglob("*") if path.suffix in (".pth", ".bin"))
+    pickled = sorted(path.name for path in folder.rglob("*") if path.suffix in (".pth", ".bin", ".ckpt"))
     own = torch.torch_version.TorchVersion(torch.__version__)
     if pickled and own < _SAFE_TORCH:
         raise CheckpointError(
@@ -127,6 +146,8 @@ def _load(folder: Path, trust: Sequence[str]) -> Pretrained:
     load_weights(model, weights, name=f"'{folder}'")
     _check_genes(folder, encoder)
     model.eval()
+    for licence in licences_of((encoder, model)):
+        warnings.warn(f"The weights of '{folder}' come with a licence ({licence}).", StgraphWarning, stacklevel=3)
     return pretrained
 
 

@@ -26,6 +26,7 @@ from stgraph.partition.spatial import CoordinateBisection
 from stgraph.preprocess.encoder import CellEncoder
 from stgraph.tasks.domains import DomainFinder
 from stgraph.tasks.model_card import CARD, card_facts, model_card
+from stgraph.tasks.weight_licence import licences_of
 from stgraph.training.checkpoint import save_checkpoint, unmark
 
 GENES = "genes.txt"
@@ -124,7 +125,8 @@ class Pretrained:
         name
             Of the model, ``"organisation/model"`` if it will have an id on a hub; None for that of the folder.
         licence
-            Of the weights, as the hub writes it: ``"mit"``, ``"cc-by-4.0"``, ``"other"``. None says that it is unknown.
+            Of the weights, as the hub writes it: ``"mit"``, ``"cc-by-4.0"``, ``"other"``. None says that it is unknown;
+            or ``"other"``, where the weights carry a licence, whose text is then in the card.
         data
             What it was trained on, in words: where the slices come from, which tissue, under which terms.
         metrics
@@ -133,7 +135,7 @@ class Pretrained:
         Raises
         ------
         InputError
-            If a licence or score is not one.
+            If a licence or score is not one, or the weights carry a licence and another is given.
 
         Examples
         --------
@@ -151,7 +153,8 @@ class Pretrained:
         """
         folder = Path(folder)
         parts = self._configs()
-        facts = card_facts(self.info, name=name, licence=licence, data=data, metrics=metrics)
+        carried = licences_of((self.encoder, self.model))
+        facts = card_facts(self.info, name=name, licence=licence, data=data, metrics=metrics, carried=carried)
         info = self.info | ({"card": facts} if facts else {})
         genes = [str(gene) for gene in self.encoder.genes]
         num_weights = sum(weight.numel() for weight in self.model.parameters())

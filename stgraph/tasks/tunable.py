@@ -8,7 +8,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stgraph.tasks.target import UNKNOWN
+from stgraph.data.truth import known
 
 Truth = Mapping[str, NDArray[Any]]
 """By slice: (N,) classes, -1 where nothing is to be known; or (N, D) values, NaN there."""
@@ -38,7 +38,7 @@ class Tunable(Protocol):
     """Slices, read by a network that is going to be trained on them."""
 
     def read(self, truth: Truth) -> NDArray[np.floating]:
-        """(n, C) what a head is given of the cells that are known, slice by slice, before any training."""
+        """(n, C) what a head is given of the cells that are known, slice by slice, by the network as it was given."""
         ...
 
     def begin(self, out_channels: int, head_channels: Sequence[int], dropout: float) -> Tuned:
@@ -56,19 +56,6 @@ class Tunable(Protocol):
     def predict(self, tuned: Tuned, adata: AnnData) -> NDArray[np.floating]:
         """(N, K) what it says of all cells of a slice."""
         ...
-
-
-def known(truth: NDArray[Any]) -> NDArray[np.bool_]:
-    """(N,) bool, the cells of a slice of which there is a truth.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from stgraph.tasks.tunable import known
-    >>> known(np.array([2, -1])).tolist(), known(np.array([[0.0, np.nan]])).tolist()
-    ([True, False], [False])
-    """
-    return np.asarray(truth != UNKNOWN if truth.ndim == 1 else ~np.isnan(truth).any(axis=1))
 
 
 def known_rows(said: Mapping[str, NDArray[np.floating]], truth: Truth) -> NDArray[np.floating]:

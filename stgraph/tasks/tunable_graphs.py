@@ -13,13 +13,13 @@ from torch_geometric.transforms import Compose
 
 from stgraph.data.box import SliceBox
 from stgraph.data.parts import PartDataset
-from stgraph.data.truth import CellTruth
+from stgraph.data.truth import CellTruth, known
 from stgraph.graph.slice_graph import SliceGraph
 from stgraph.models.cell_predictor import CellPredictor, CellReader
 from stgraph.partition.base import Partitioner
 from stgraph.partition.spatial import CoordinateBisection
 from stgraph.tasks.pretrained import Pretrained
-from stgraph.tasks.tunable import Truth, Tuned, known, known_rows
+from stgraph.tasks.tunable import Truth, Tuned, known_rows
 
 
 class TunableGraphs:
@@ -49,15 +49,11 @@ class TunableGraphs:
 
     def read(self, truth: Truth) -> NDArray[np.floating]:
         """What a head is given of the known cells."""
-        if self._read is None:
-            reader = replace(self.start, model=CellReader(self.start.model))
-            self._read = {name: reader.embed_graph(graph) for name, graph in self.graphs.items()}
-        return known_rows(self._read, truth)
+        return known_rows(self._whole(), truth)
 
     def begin(self, out_channels: int, head_channels: Sequence[int], dropout: float) -> Pretrained:
         """A copy of the network with a drawn head."""
-        assert self._read is not None
-        width = next(iter(self._read.values())).shape[1]
+        width = next(iter(self._whole().values())).shape[1]
         model = CellPredictor(width, out_channels, deepcopy(self.start.model), head_channels, dropout).eval()
         return replace(self.start, model=model, domains=None)
 
@@ -87,3 +83,10 @@ class TunableGraphs:
         """What it says of all cells of a slice."""
         model = cast(Pretrained, tuned)
         return model.embed_graph(model.graph(adata))
+
+    def _whole(self) -> dict[str, NDArray[np.floating]]:
+        """What a head is given of all cells, by slice; read once."""
+        if self._read is None:
+            reader = replace(self.start, model=CellReader(self.start.model))
+            self._read = {name: reader.embed_graph(graph) for name, graph in self.graphs.items()}
+        return self._read

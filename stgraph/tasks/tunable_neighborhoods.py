@@ -9,14 +9,15 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from stgraph import _keys
 from stgraph.data.labelled_neighborhoods import LabelledNeighborhoods
 from stgraph.data.neighborhood_sequences import NeighborhoodSequences
-from stgraph.data.token_budget import TokenBudgetSampler
+from stgraph.data.truth import known
 from stgraph.models.center_predictor import CenterPredictor
 from stgraph.tasks.embed_neighborhoods import embed_neighborhoods
 from stgraph.tasks.neighborhood_encoder import NeighborhoodEncoder
 from stgraph.tasks.tunable import Truth, Tuned
-from stgraph.training.batches import EpochSampler, SampledBatches
+from stgraph.training.batches import SampledBatches
 
 
 @dataclass
@@ -61,8 +62,8 @@ class TunableNeighborhoods:
 
     def read(self, truth: Truth) -> NDArray[np.floating]:
         """Embeddings of the known cells."""
-        known = self._known(truth)
-        return embed_neighborhoods(self.encoder.network, known, max_tokens=self.encoder.budget(known.lengths))
+        labelled = self._labelled(truth)
+        return embed_neighborhoods(self.encoder.network, labelled, max_tokens=self.encoder.budget(labelled.lengths))
 
     def begin(self, out_channels: int, head_channels: Sequence[int], dropout: float) -> TunedNeighborhoods:
         """A copy of the network with a drawn head."""
@@ -70,26 +71,27 @@ class TunableNeighborhoods:
         return TunedNeighborhoods(self.encoder, model)
 
     def data(self, truth: Truth) -> SampledBatches:
-        """Batches of known cells."""
-        known = self._known(truth)
-        sampler = TokenBudgetSampler(
-            cast(Any, known),
-            max_tokens=self.encoder.budget(known.lengths),
+        """Batches of known cells, put together as the encoder puts all."""
+        labelled = self._labelled(truth)
+        sampler = self.encoder.batching(
+            cast(Any, labelled),
+            [self.slices[name].obsm[_keys.SPATIAL][known(y)] for name, y in truth.items()],
+            max_tokens=self.encoder.budget(labelled.lengths),
             max_cells=self.encoder.max_cells,
             random_state=self.random_state,
         )
-        return SampledBatches(known, cast(EpochSampler, sampler))
+        return SampledBatches(labelled, sampler)
 
     def said(self, tuned: Tuned, truth: Truth) -> NDArray[np.floating]:
         """What the trained network says of the known cells."""
-        known = self._known(truth)
-        return embed_neighborhoods(tuned.model, known, max_tokens=self.encoder.budget(known.lengths))
+        labelled = self._labelled(truth)
+        return embed_neighborhoods(tuned.model, labelled, max_tokens=self.encoder.budget(labelled.lengths))
 
     def predict(self, tuned: Tuned, adata: AnnData) -> NDArray[np.floating]:
         """What it says of all cells of a slice."""
         return self.encoder.apply(tuned.model, adata)
 
-    def _known(self, truth: Truth) -> LabelledNeighborhoods:
+    def _labelled(self, truth: Truth) -> LabelledNeighborhoods:
         """The known cells of the slices of a truth."""
         key = "\n".join(truth)
         if key not in self._cells:

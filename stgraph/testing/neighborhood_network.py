@@ -91,6 +91,17 @@ class NeighborhoodNetworkContract:
         shown = replace(batch, unique=replace(batch.unique, values=torch.where(left, values + 1.0, values)))
         assert (model.embed(shown) - before.center).abs().max() > 100 * _TOLERANCE
 
+    def test_genes_that_are_hidden_from_all(self, model: NeighborhoodNetwork) -> None:
+        """Where all centres hide the same, tokens may be taken from the distinct cells: the result is the same."""
+        apart, shared = hidden_from_all([4, 7])
+        assert shared.packed is None
+        _assert_same(_outcome(model, shared), _outcome(model, apart), list(range(apart.num_cells)))
+        assert shared.hidden is not None
+        told = replace(shared, hidden=shared.hidden._replace(truth=shared.hidden.truth + 5.0))
+        assert torch.equal(model.embed(told), model.embed(shared))
+        for before, after in zip(_outcome(model, shared)[2], _outcome(model, told)[2], strict=True):
+            assert torch.equal(before, after)
+
     def test_neighbors_are_read(self, model: NeighborhoodNetwork, batch: NeighborhoodBatch) -> None:
         """Without its neighbours a centre has another embedding."""
         alone = replace(batch, neighbors=batch.neighbors[:, :1], distance=batch.distance[:, :1], packed=None)
@@ -186,6 +197,42 @@ def hide_columns(batch: NeighborhoodBatch, columns: Tensor) -> NeighborhoodBatch
     assert cells.values is not None
     value[packed.row_of_token[of_center], token[of_center]] = cells.values[packed.source[of_center]]
     return replace(batch, packed=packed.keep(~gone), hidden=HiddenGenes(row, gene, value[row, gene]))
+
+
+def hidden_from_all(genes: list[int]) -> tuple[NeighborhoodBatch, NeighborhoodBatch]:
+    """`planted_neighborhoods` with the same genes hidden from all centres.
+
+    Parameters
+    ----------
+    genes
+        Which; centres whose panel lacks one are not asked for it.
+
+    Returns
+    -------
+    apart, shared
+        Tokens are taken from the sequences, as where each centre hides genes of its own; and from the distinct cells.
+    """
+    batch = replace(planted_neighborhoods(), packed=None, hidden=None)
+    measured = torch.zeros(batch.num_cells, NUM_GENES, dtype=torch.bool)
+    for row, number in enumerate(batch.panel.tolist()):
+        measured[row, batch.panels[number]] = True
+    asked = torch.zeros_like(measured)
+    asked[:, genes] = True
+    apart = hide_columns(batch, asked)
+    assert apart.hidden is not None
+    kept = measured[apart.hidden.row, apart.hidden.gene]
+    hidden = HiddenGenes(*(each[kept] for each in apart.hidden))
+    cells = batch.unique
+    assert cells.values is not None
+    left = ~torch.isin(cells.tokens, torch.tensor(genes))
+    lengths = torch.bincount(cells.row_of_token[left], minlength=cells.num_cells)
+    unique = replace(
+        cells,
+        tokens=cells.tokens[left],
+        values=cells.values[left],
+        offsets=torch.nn.functional.pad(lengths.cumsum(0), (1, 0)),
+    )
+    return replace(apart, hidden=hidden), replace(batch, unique=unique, hidden=hidden)
 
 
 def of_rows(batch: NeighborhoodBatch, rows: list[int]) -> NeighborhoodBatch:

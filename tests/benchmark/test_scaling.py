@@ -59,8 +59,8 @@ def test_scores_that_are_missing_shift_no_interval():
 
 def test_costs_are_for_a_thousand_cells():
     points = scaling(planted(), ["k"])
-    assert points["train_seconds"].tolist() == [2.0, 2.0]
-    assert points["describe_seconds"].tolist() == [1.0, 1.0]
+    assert points["train_seconds_per_1000"].tolist() == [2.0, 2.0]
+    assert points["describe_seconds_per_1000"].tolist() == [1.0, 1.0]
     assert points["num_parameters"].tolist() == [1000.0, 1000.0]
 
 

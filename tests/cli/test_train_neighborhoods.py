@@ -5,6 +5,7 @@ import torch
 
 from stgraph._config import config_dir, instantiate
 from stgraph.benchmark.choices import chosen
+from stgraph.benchmark.run import seeded
 from stgraph.cli.compose import compose_config
 from stgraph.models.aido_tissue import AIDOTissue
 
@@ -52,6 +53,7 @@ def test_the_recipe_is_that_of_the_paper():
     assert (trainer.max_steps, trainer.lr, trainer.schedule, trainer.grad_clip) == (150_000, 2e-4, "cosine", 1.0)
     assert (trainer.betas, trainer.weight_decay, encoder.max_cells) == ((0.9, 0.95), 0.01, 128)
     assert encoder.model["hidden_channels"] == 128
+    assert encoder.max_tokens is None  # so that these are 128 cells
 
 
 @pytest.mark.parametrize(("choice", "millions"), [("aido_tissue_3m", 3.0), ("aido_tissue_60m", 60.0)])
@@ -75,8 +77,10 @@ def test_what_the_benchmark_takes_is_what_the_recipe_trains():
 
 def test_the_release_settings_of_fine_tuning():
     config = chosen("model", ["aido_tissue_finetuned"])["aido_tissue_finetuned"]
-    tuned = instantiate({**config, "random_state": 0})
+    tuned = instantiate(seeded(config, 7))
+    assert tuned.random_state == tuned.encoder.random_state == 7
     assert (tuned.epochs, tuned.trainer.lr, tuned.trainer.betas) == (10, 1e-3, (0.9, 0.95))
     assert tuned.trainer.grad_clip == float("inf")
-    assert (tuned.encoder.max_cells, tuned.encoder.neighbors.n_neighbors) == (256, 10)
+    assert (tuned.encoder.max_cells, tuned.encoder.max_tokens, tuned.encoder.neighbors.n_neighbors) == (256, None, 10)
+    assert (tuned.warmup, tuned.encoder.batching.pool_batches) == (0.01, 8)
     assert (config_dir() / "learned" / "aido_tissue_finetuned.yaml").is_file()

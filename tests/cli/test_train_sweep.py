@@ -43,7 +43,7 @@ def numbers(table):
 def test_a_sweep_gives_table_and_figures(cli, files, tmp_path):
     done = cli("train", "-m", *JUDGED, *DRAWN, "k=5,20", "beside=[majority]", data_files(files[:2]))
     assert done.code == 0, done.err
-    assert "2 points, 1 seeds; results go to out" in done.err
+    assert "2 points and 1 model beside, 1 seed; results go to out" in done.err
     table = pd.read_csv(tmp_path / "out" / "table.csv")
     assert set(table["model"]) == {
         "method=neighbor_mean,size=small,k=5",
@@ -51,7 +51,7 @@ def test_a_sweep_gives_table_and_figures(cli, files, tmp_path):
         "majority",
     }
     assert set(table["k"].dropna()) == {5, 20}
-    assert set(table["method"].dropna()) == {"neighbor_mean"}
+    assert set(table["method"]) == {"neighbor_mean", "majority"}
     scores = table[table["metric"] == "macro_f1"].groupby("model")["value"].mean()
     assert scores.drop("majority").min() > scores["majority"] + 0.2
     points = pd.read_csv(tmp_path / "out" / "scaling.csv")
@@ -271,8 +271,13 @@ def test_points_that_do_not_differ_are_one(files):
         "method=neighbor_mean,k=4",
         "method=neighbor_mean,k=8",
     }
-    assert judged.grid.axes["method=neighbor_mean,k=4"] == {"method": "neighbor_mean", "size": None, "k": 4}
-    assert len(judged.grid.axes) == 6
+    assert judged.grid.axes["method=neighbor_mean,k=4"] == {
+        **{"method": "neighbor_mean", "size": None, "k": 4},
+        "max_steps": None,
+    }
+    assert len(judged.points) == 6
+    assert judged.grid.axes["method=se2_knn,size=large,k=8"]["max_steps"] == 200
+    assert judged.grid.axes["pca"] == {"method": "pca"}
     assert judged.grid.seeds == (3, 4)
     net = judged.grid.models["method=se2_knn,size=large,k=8"]
     assert net["settings"]["model"]["num_layers"] == 4
@@ -283,7 +288,7 @@ def test_points_that_do_not_differ_are_one(files):
 @pytest.mark.parametrize(
     ("experiment", "methods", "size"),
     [
-        ("neighbor_scaling", "aido_tissue,aido_tissue_random,cell_graph_genes", "3m"),
+        ("neighbor_scaling", "aido_tissue,aido_tissue_random,aido_tissue_copied,cell_graph_genes", "3m"),
         ("neighbor_scaling_se2", "se2_knn,se2_radius", "large"),
     ],
 )
@@ -291,12 +296,14 @@ def test_all_methods_build(experiment, methods, size, files):
     settings = [f"experiment={experiment}", f"method={methods}", f"size={size}", data_files(files[:1]), "out=o", "k=8"]
     judged = read_judged(read_sweep("train", settings))
     assert not judged.failed
-    assert len(judged.grid.axes) == methods.count(",") + 1
-    assert all(axes["k"] == 8 for axes in judged.grid.axes.values())
+    assert len(judged.points) == methods.count(",") + 1
+    assert all(judged.grid.axes[name]["k"] == 8 for name in judged.points)
     assert judged.grid.seeds == (0, 1, 2)
+    if experiment == "neighbor_scaling":  # as many centres a step, whatever k is
+        assert {(model["max_cells"], model["max_tokens"]) for model in judged.grid.models.values()} == {(32, None)}
 
 
-@pytest.mark.parametrize("size", ["3m", "60m"])
+@pytest.mark.parametrize("size", ["small", "3m", "60m"])
 def test_sizes_are_those_of_aido_tissue(size):
     sizes = yaml.safe_load((config_dir() / "experiment" / "neighbor_scaling.yaml").read_text())["sizes"][size]
     whole = yaml.safe_load((config_dir() / "neighborhood_network" / f"aido_tissue_{size}.yaml").read_text())

@@ -1,7 +1,10 @@
+import itertools
+
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
+from stgraph.data.depth_values import BatchDepth, CellDepth
 from stgraph.data.neighborhood_sequences import NeighborhoodSequences
 from stgraph.data.spatial_batches import SpatialBatches
 from stgraph.errors import InputError
@@ -29,13 +32,34 @@ def tissue():
 @pytest.mark.parametrize("num_places", [1, 3])
 def test_each_cell_once_and_within_the_budget(tissue, num_places):
     cells, pos = tissue
-    sampler = SpatialBatches(cells, pos, max_tokens=1500, max_cells=33, num_places=num_places)
+    sampler = SpatialBatches(cells, pos, max_tokens=330, max_cells=40, num_places=num_places)
     for epoch in range(3):
         batches = sampler.batches(epoch)
         assert sorted(np.concatenate(batches).tolist()) == list(range(len(cells)))
-        assert max(map(len, batches)) <= 33
-        assert max(cells.lengths[batch].sum() for batch in batches) <= 1500
-        assert np.mean([cells.lengths[batch].sum() for batch in batches]) > 1000
+        assert max(map(len, batches)) <= 40
+        # A cell that several centres of a batch read counts once.
+        tokens = [cells[batch].unique.num_tokens for batch in batches]
+        assert max(tokens) <= 330
+        if num_places == 1:
+            assert np.mean(tokens) > 250
+
+
+def test_places_end_as_late_as_they_can(tissue):
+    """Against a plain count, also where values depend on the batch, so that nothing is shared."""
+    cells, pos = tissue
+    whole = [NeighborhoodSequences(cells.slices, cells.neighborhoods, [np.arange(5)] * 2, num_genes=5, depth=depth)
+             for depth in (CellDepth(), BatchDepth())]  # fmt: skip
+    for each in whole:
+        sampler = SpatialBatches(each, pos, max_tokens=400, max_cells=25)
+        for which, n in enumerate(SIZES):
+            order = np.random.default_rng(0).permutation(n)
+            ends = sampler._ends(which, order, 400, 25).tolist()
+            assert ends[0] == 0
+            assert ends[-1] == n
+            for begin, end in itertools.pairwise(ends):
+                cells_of = order[begin : end + 1] + each.first[which]
+                assert each[cells_of[: end - begin]].unique.num_tokens <= 400
+                assert end == n or end - begin == 25 or each[cells_of].unique.num_tokens > 400
 
 
 def test_cells_of_a_batch_share_their_neighbours(tissue):
@@ -60,9 +84,9 @@ def test_places_of_a_batch_are_apart(tissue):
 
 def test_the_order_is_of_the_seed_and_the_epoch_and_can_go_on(tissue):
     cells, pos = tissue
-    made = SpatialBatches(cells, pos, max_tokens=2000, random_state=3)
-    again = SpatialBatches(cells, pos, max_tokens=2000, random_state=3)
-    other = SpatialBatches(cells, pos, max_tokens=2000, random_state=4)
+    made = SpatialBatches(cells, pos, max_tokens=300, random_state=3)
+    again = SpatialBatches(cells, pos, max_tokens=300, random_state=3)
+    other = SpatialBatches(cells, pos, max_tokens=300, random_state=4)
 
     def whole(batches):
         return [batch.tolist() for batch in batches]

@@ -2,23 +2,33 @@ import numpy as np
 import pytest
 import torch
 
+from stgraph._config import instantiate
 from stgraph.data.cell_batch import CellBatch
 from stgraph.data.depth_values import BatchDepth
 from stgraph.data.neighborhood_batch import NeighborhoodBatch
 from stgraph.errors import StgraphWarning
-from stgraph.models.aido_tissue import AIDOTissue
 from stgraph.models.aido_tissue_reference import AIDOTissueReference
 from stgraph.models.aido_tissue_release import load_aido_tissue
+from stgraph.nn.module_config import module_config
 from stgraph.testing.neighborhood_network import NUM_GENES, of_rows, planted_neighborhoods
 
 
 @pytest.fixture
 def reference():
     torch.manual_seed(0)
-    model = AIDOTissue(NUM_GENES, 16, 2, 2, 24, 5, decoder_channels=8, decoder_ffn_channels=16)
+    model = AIDOTissueReference(NUM_GENES, 16, 2, 2, 24, 5, decoder_channels=8, decoder_ffn_channels=16)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    return AIDOTissueReference(model).eval()
+    return model.eval()
+
+
+@pytest.fixture
+def corrected(reference):
+    """Of the same arguments and weights."""
+    config = module_config(reference) | {"_target_": "stgraph.models.aido_tissue.AIDOTissue"}
+    model = instantiate(config)
+    model.load_state_dict(reference.state_dict())
+    return model.eval()
 
 
 def cells_of(num_cells, num_tokens):
@@ -35,21 +45,21 @@ def cells_of(num_cells, num_tokens):
     )
 
 
-def test_without_padding_it_is_the_corrected_one(reference):
+def test_without_padding_it_is_the_corrected_one(reference, corrected):
     # two cells of eight tokens in each neighbourhood: sixteen
     neighbors = torch.tensor([[0, 1], [2, 0], [1, 2]])
     panel = torch.zeros(3, dtype=torch.int64)
     batch = NeighborhoodBatch(cells_of(3, 8), neighbors, torch.zeros(3, 2), panel, (torch.arange(NUM_GENES),))
     assert reference.pad(batch).gene.shape == (3, 16)
-    ours, theirs = reference.model(batch), reference(batch)
+    ours, theirs = corrected(batch), reference(batch)
     torch.testing.assert_close(theirs.token, ours.token, rtol=0, atol=1e-5)
     torch.testing.assert_close(theirs.center, ours.center, rtol=0, atol=1e-5)
     assert torch.equal(theirs.offsets, ours.offsets)
 
 
-def test_padding_is_attended_to(reference):
+def test_padding_is_attended_to(reference, corrected):
     batch = planted_neighborhoods()
-    assert (reference.embed(batch) - reference.model.embed(batch)).abs().max() > 1e-2
+    assert (reference.embed(batch) - corrected.embed(batch)).abs().max() > 1e-2
     longer = max(range(5), key=lambda row: int(batch.pack().lengths[row]))
     shorter = min(range(5), key=lambda row: int(batch.pack().lengths[row]))
     together = reference.embed(of_rows(batch, [shorter, longer]))[0]
@@ -71,10 +81,10 @@ def test_padding(reference):
         assert bool((padded.value[row, n:] == -2).all())
 
 
-def test_hidden_values_are_told_by_the_same_decoder(reference):
+def test_hidden_values_are_told_by_the_same_decoder(reference, corrected):
     batch = planted_neighborhoods()
     states = reference(batch)
-    assert torch.equal(reference.predict_hidden(states, batch), reference.model.predict_hidden(states, batch))
+    assert torch.equal(reference.predict_hidden(states, batch), corrected.predict_hidden(states, batch))
     assert reference.vocabulary_size == NUM_GENES + 3
     assert reference.out_channels == 16
 
@@ -84,8 +94,9 @@ def test_the_golden_states(data_dir):
     """Tokens of the release exactly, states and pooled centres to 1e-4."""
     golden = dict(np.load(data_dir / "golden" / "aido_tissue_3m_random.npz"))
     with pytest.warns(StgraphWarning, match="non-commercial"):
-        model = load_aido_tissue(data_dir / "golden" / "aido_tissue_3m_random.safetensors")
-    reference = AIDOTissueReference(model).eval()
+        reference = load_aido_tissue(
+            data_dir / "golden" / "aido_tissue_3m_random.safetensors", network=AIDOTissueReference
+        )
     batch = golden_batch(golden)
     padded = reference.pad(batch)
     assert np.array_equal(padded.gene.numpy(), golden["gene_id"])

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from stgraph._config import instantiate
 from stgraph.errors import CheckpointError, InputError, StgraphWarning
 from stgraph.models.aido_tissue import AIDOTissue
-from stgraph.models.aido_tissue_release import LICENCE, load_aido_tissue, save_aido_tissue
+from stgraph.models.aido_tissue_release import LICENCE, is_aido_release, load_aido_tissue, save_aido_tissue
 from stgraph.nn.module_config import module_config
 
 
@@ -78,10 +78,7 @@ def test_names_and_shapes_are_those_of_the_release(folder):
 @pytest.mark.parametrize("prefix", ["", "bert.", "backbone.encoder."])
 def test_what_others_wrote_beside_it_is_left_out(folder, prefix):
     def change(weights):
-        rest = {
-            "cls.predictions.bias": torch.zeros(1),
-            "adapter.linear.weight": torch.zeros(6, 16),
-        }
+        rest = {"cls.predictions.bias": torch.zeros(1)}
         wavelengths = {f"encoder.layer.{i}.attention.self.rotary_emb.inv_freq": torch.ones(2) for i in range(2)}
         return {prefix + name: tensor for name, tensor in {**weights, **wavelengths}.items()} | rest
 
@@ -103,6 +100,66 @@ def test_the_licence_goes_where_the_weights_go(folder, tmp_path):
     assert instantiate(module_config(loaded)).licence == LICENCE
     with pytest.warns(StgraphWarning, match="non-commercial"):
         assert load_aido_tissue(tmp_path / "again").licence == LICENCE
+
+
+def fine_tuned(folder):
+    """The weights as a checkpoint of Lightning has them, with a head and much else beside them."""
+    weights = load_file(folder / "model.safetensors")
+    state = {f"backbone.encoder.{name}": tensor for name, tensor in weights.items()}
+    state |= {"adapter.linear.weight": torch.zeros(6, 16), "adapter.linear.bias": torch.zeros(6)}
+    (folder / "model.safetensors").unlink()
+    return {"state_dict": state, "epoch": 3, "optimizer_states": [{"lr": 0.1}], "pytorch-lightning_version": "2.5"}
+
+
+def test_a_checkpoint_of_lightning(folder):
+    torch.save(fine_tuned(folder), folder / "last.ckpt")
+    with pytest.warns(
+        StgraphWarning, match=r"the head of a task \(adapter.linear.weight, adapter.linear.b"
+    ):
+        loaded = load_aido_tissue(folder)
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in encoder(make()).items())
+    (folder / "first.ckpt").write_bytes((folder / "last.ckpt").read_bytes())
+    with pytest.raises(CheckpointError, match=r"2 checkpoints \('first.ckpt', 'last.ckpt'\): give the path of one"):
+        load_aido_tissue(folder)
+    with pytest.warns(StgraphWarning) as said:
+        load_aido_tissue(folder / "last.ckpt", heads=2)
+    assert [LICENCE in str(each.message) for each in said] == [False, True]
+
+
+def test_code_in_a_checkpoint_of_lightning_is_not_run(folder, tmp_path):
+    payload = {"hyper_parameters": Payload(str(tmp_path / "ran"))}
+    torch.save(fine_tuned(folder) | payload, folder / "last.ckpt")
+    with pytest.raises(
+        CheckpointError, match=r"not run\. Of a checkpoint that you trust, save the 'state_dict'"
+    ):
+        load_aido_tissue(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_which_folders_and_files_look_published(folder, tmp_path):
+    assert is_aido_release(folder)
+    assert is_aido_release(folder / "model.safetensors")
+    assert not is_aido_release(folder / "config.json")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"format_version": 1}))  # a model directory of ours
+    assert not is_aido_release(folder)
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    assert not is_aido_release(folder)
+    (folder / "config.json").unlink()
+    assert is_aido_release(folder)
+    save_file({"a": torch.zeros(1)}, folder / "encoder.safetensors")  # one of ours that lost its config.json
+    assert not is_aido_release(folder)
+    (tmp_path / "empty").mkdir()
+    assert not is_aido_release(tmp_path / "empty")
+
+
+def test_settings_that_are_not_those_of_the_weights_are_refused(folder):
+    same = {"hidden_channels": 16, "num_layers": 2, "norm": "rms", "num_genes": 10, "heads": 2}
+    assert load_aido_tissue(folder, **same).num_layers == 2
+    with pytest.raises(InputError, match=r"hidden_channels 16, not 999; norm 'rms', not 'layer': leave out"):
+        load_aido_tissue(folder, hidden_channels=999, norm="layer", dropout=0.1)
+    with pytest.raises(CheckpointError, match=r"config.json says num_attention_heads 2, but the weights have 1"):
+        load_aido_tissue(folder, heads=1)
 
 
 def test_half_precision_and_the_older_file(folder):
@@ -130,7 +187,9 @@ def test_settings_that_weights_do_not_decide(folder):
 
 def test_all_that_does_not_fit_is_said_at_once(folder):
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 99, "bin_alpha": 2.0}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"intermediate_size": 99, "bin_alpha": 2.0, "max_position_embeddings": 9})
+    )
 
     def change(weights):
         del weights["encoder.layer.1.mlp.down_proj.bias"]
@@ -142,6 +201,7 @@ def test_all_that_does_not_fit_is_said_at_once(folder):
         load_aido_tissue(folder)
     for said in (
         "intermediate_size 99, but the weights have 24",
+        "max_position_embeddings 9, but the weights have 10",
         "bin_alpha 2.0, but only 1.0 is published",
         "missing 'encoder.layer.1.mlp.down_proj.bias'",
         "unknown 'encoder.strange'",

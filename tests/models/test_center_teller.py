@@ -94,7 +94,7 @@ def test_a_config_there_and_back():
 
 
 def test_both_objectives_hide_the_same_and_the_embedding_is_trained():
-    both = WeightedSum([MaskedColumns(0.5), ColumnsFromCenter(0.5)])
+    both = WeightedSum([MaskedColumns(0.5), ColumnsFromCenter()])
     spoilt = both.corrupt(batch(), generator())
     assert torch.equal(spoilt.hidden.gene, MaskedColumns(0.5).corrupt(batch(), generator()).hidden.gene)
     model = drawn()
@@ -107,7 +107,7 @@ def test_both_objectives_hide_the_same_and_the_embedding_is_trained():
 
 
 def test_a_planted_rule_is_learnt():
-    model, objective = drawn(), WeightedSum([ColumnsFromCenter(0.4)])
+    model, objective = drawn(), WeightedSum([ColumnsFromCenter(MaskedColumns(0.4))])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in range(80):
         loss = objective(model, batch(step, 24), generator(step))["loss"]

@@ -227,10 +227,10 @@ def test_nothing_to_judge_is_zero_with_a_gradient():
     assert float(network.shift.grad) == 0.0
 
 
-def test_of_two_objectives_the_first_hides():
-    batch = neighborhoods()
-    spoilt = MaskedColumns().corrupt(batch, generator())
-    assert MaskedColumns(0.9).corrupt(spoilt, generator(1)) is spoilt
+def test_only_one_objective_hides():
+    spoilt = MaskedColumns().corrupt(neighborhoods(), generator())
+    with pytest.raises(InputError, match="hidden already, by other settings perhaps: of all objectives only one"):
+        MaskedColumns(0.9).corrupt(spoilt, generator(1))
 
 
 def test_the_truth_of_what_is_judged_has_to_be_there():

@@ -81,7 +81,7 @@ def test_single_slices_are_dots_of_their_line(points):
 
 def test_costs(points):
     costs = points[points["panel"] == "region"].assign(
-        train_seconds=lambda rows: rows["k"] / 10, describe_seconds=np.nan, train_bytes=lambda rows: rows["k"] * 1e6
+        train_seconds_per_1000=lambda rows: rows["k"] / 10, describe_seconds_per_1000=np.nan, train_bytes=lambda rows: rows["k"] * 1e6
     )
     figure = cost_plot(costs, x="k", lines=["method"])
     assert [ax.get_ylabel() for ax in figure.axes] == ["training, seconds for 1000 cells", "memory of training, MB"]
@@ -92,7 +92,7 @@ def test_costs(points):
 def test_nothing_to_draw(points):
     with pytest.raises(InputError, match="no scores to draw against 'k'"):
         scaling_plot(points.assign(value=np.nan), x="k")
-    empty = points.assign(train_seconds=0.0, describe_seconds=np.nan, train_bytes=np.nan)
+    empty = points.assign(train_seconds_per_1000=0.0, describe_seconds_per_1000=np.nan, train_bytes=np.nan)
     with pytest.raises(InputError, match="No cost was measured"):
         cost_plot(empty, x="k")
 

@@ -22,8 +22,9 @@ def test_told_apart():
 def test_said_only_where_it_is_so():
     x = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
     with pytest.warns(StgraphWarning, match="a: the features are alike for all cells"):
-        warn_of_collapse(100 + 0.1 * x, "a: the features")
+        warn_of_collapse(100 + 0.01 * x, "a: the features")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_collapse(x, "a: the features")
+        warn_of_collapse(100 + x, "a: what all cells have in common harms no head")
         warn_of_collapse(x[:1], "a: one cell")

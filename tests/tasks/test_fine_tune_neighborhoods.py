@@ -150,6 +150,18 @@ def test_epochs_in_place_of_steps():
         FineTuned(epochs=0)
 
 
+def test_the_learning_rate_rises_in_a_share_of_the_steps():
+    _, _, kind, fold = planted()
+    quick = {"trainer": Trainer(max_steps=8, lr=1e-3, warmup_steps=7)}
+    rates = [record["lr"] for record in tuned(classes(kind), fold, warmup=0.25, **quick).run.history]
+    assert int(np.argmax(rates)) <= 2
+    assert rates[-1] < max(rates) / 2
+    plain = [record["lr"] for record in tuned(classes(kind), fold, **quick).run.history]
+    assert int(np.argmax(plain)) >= 6
+    with pytest.raises(InputError, match="warmup from 0 to below 1"):
+        FineTuned(warmup=10)
+
+
 def test_nothing_to_predict_with():
     with pytest.raises(InputError, match="has learnt nothing yet"):
         FineTuned(NeighborhoodEncoder(MODEL)).predict(planted()[0]["a"])

@@ -192,7 +192,8 @@ def test_a_token_that_others_could_read_is_not_sent(small, monkeypatch):
 def test_only_what_a_model_directory_holds_is_fetched(small, tmp_path):
     others = ("modeling.py", "setup.py", "train.h5ad", "checkpoints/model.safetensors", ".gitattributes", "weights.pkl")
     small.files |= dict.fromkeys((*others, "cell_encoder/cell_bert/optimizer.bin"), b"no")
-    released = {"se2transformer.pth", "cell_encoder/cell_proj.bin", "cell_encoder/cell_bert/pytorch_model.bin"}
+    released = {"pytorch_model.bin", "gene_list.tsv", "OS_scRNA_gene_index.19264.tsv", "se2transformer.pth"}
+    released |= {"cell_encoder/cell_proj.bin", "cell_encoder/cell_bert/pytorch_model.bin"}
     small.files |= dict.fromkeys(released | {"gene_vocab/medians.tsv.gz", "genes.txt"}, b"yes")
     folder = download_model("lab/model")
     wanted = {"config.json", "README.md", "model.safetensors", "gene_vocab/medians.tsv.gz", "genes.txt"} | released

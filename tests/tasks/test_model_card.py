@@ -100,6 +100,17 @@ def test_licences_are_those_of_the_hub(licence):
         card_facts({}, licence=licence)
 
 
+def test_the_licence_that_weights_carry():
+    facts = card_facts({"card": {"licence": "mit"}}, carried=["no `trade` |\n## and no profit"])
+    text = card({"card": facts})
+    assert front(text)["license"] == "other"
+    assert "Its weights come with a licence: no 'trade' \\| ## and no profit." in section(text, "Limits")
+    assert "licence is not known" not in text
+    assert card_facts({}, licence="other", carried=["none"])["licence"] == "other"
+    with pytest.raises(InputError, match=r"The weights carry a licence \(none\), so the model cannot be given 'mit'"):
+        card_facts({}, licence="mit", carried=["none"])
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "0.5"])
 def test_scores_are_numbers(value):
     with pytest.raises(InputError, match="score 'ARI' of the model card must be a finite number"):

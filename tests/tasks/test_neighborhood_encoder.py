@@ -1,15 +1,17 @@
 import functools
+import logging
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+import yaml
 from anndata import AnnData
 
 import stgraph
-from stgraph._config import instantiate, to_config
+from stgraph._config import config_dir, instantiate, to_config
 from stgraph.data.depth_values import CellDepth
-from stgraph.errors import CheckpointError, InputError, StgraphWarning, TrustError
+from stgraph.errors import CheckpointError, InputError, StgraphWarning, TrainingError, TrustError
 from stgraph.graph.builders import Radius
 from stgraph.graph.neighbor_choice import GraphNeighbors, NearestCells, RandomCells
 from stgraph.io.read import canonicalize
@@ -17,7 +19,7 @@ from stgraph.models.aido_tissue import AIDOTissue
 from stgraph.models.aido_tissue_release import save_aido_tissue
 from stgraph.objectives.masked_columns import MaskedColumns
 from stgraph.preprocess.gene_list import GeneList
-from stgraph.tasks.center_batches import NearbyCenters
+from stgraph.tasks.center_batches import NearbyCenters, RandomCenters
 from stgraph.tasks.neighborhood_encoder import NeighborhoodEncoder
 from stgraph.training.loop import Trainer
 from stgraph.training.untrained import Untrained
@@ -91,7 +93,7 @@ def test_order_of_cells_and_genes_and_the_budget_change_nothing():
     whole = drawn().transform(adata)
     moved = drawn().transform(adata[cells][:, genes].copy())
     np.testing.assert_allclose(moved, whole[cells], rtol=1e-4, atol=1e-5)
-    small = encoder(max_tokens=1).fit([adata]).transform(adata)
+    small = encoder(max_tokens=1, max_cells=1).fit([adata]).transform(adata)
     np.testing.assert_allclose(small, whole, rtol=1e-4, atol=1e-5)
 
 
@@ -146,6 +148,71 @@ def test_training_learns_what_goes_with_what():
     assert np.mean(losses[-20:]) < 0.85 * values.var(axis=0).mean()
 
 
+@pytest.mark.parametrize("batching", [RandomCenters(), NearbyCenters(2)])
+def test_a_step_has_the_same_centres_for_every_number_of_neighbours(batching):
+    """Without a budget of tokens, so that a sweep over k varies nothing else; with one, a warning says so."""
+
+    def sizes(k, **settings):
+        reader = encoder(neighbors=NearestCells(k), batching=batching, **settings).load_state(drawn().state())
+        return [len(batch) for batch in reader.batches([tissue(200)]).sampler]
+
+    assert sizes(2) == sizes(8) == sizes(40)
+    assert max(sizes(40)) == 16
+    lengths = encoder(neighbors=NearestCells(8)).load_state(drawn().state()).sequences([tissue(200)]).lengths
+    with pytest.warns(
+        StgraphWarning, match=r"A step has some \d centres rather than max_cells=16, for max_tokens ends"
+    ):
+        assert max(sizes(8, max_tokens=int(2 * lengths.max()))) < 16
+
+
+def test_a_fit_that_fails_leaves_the_encoder_as_it_was():
+    fresh = encoder()
+    with pytest.raises(InputError, match="has 3 cells"):
+        fresh.fit([tissue(3)])
+    with pytest.raises(InputError, match="was not fitted"):
+        fresh.transform(tissue())
+
+    class Fails(Trainer):
+        def fit(self, *_, **__):
+            raise TrainingError("the loss is nan")
+
+    again = encoder(trainer=Trainer(max_steps=1)).fit([tissue()])
+    before, state = again.history, again.state()
+    again.trainer = Fails()
+    with pytest.raises(TrainingError):
+        again.fit([tissue(n_genes=12)])
+    assert again.history is before
+    assert len(again.genes) == 20
+    assert all(np.array_equal(array, again.state()[name]) for name, array in state.items())
+
+
+def test_fit_says_once_what_became_of_the_genes_of_each_slice(caplog):
+    caplog.set_level(logging.INFO, "stgraph")
+    fewer = tissue(seed=1, name="b")[:, :15].copy()
+    encoder().fit([tissue(), fewer])
+    assert [record.message for record in caplog.records] == [
+        "a: 20 of its 20 genes are in the list; 0 of 20 genes of the list are not measured.",
+        "b: 15 of its 15 genes are in the list; 5 of 20 genes of the list are not measured.",
+    ]
+
+
+def test_without_a_trainer_fit_makes_no_batches(monkeypatch):
+    """The stage that trains it makes them, and says what is to be said."""
+    monkeypatch.setattr(NeighborhoodEncoder, "_batches", lambda *_: pytest.fail("batches were made"))
+    with pytest.warns(StgraphWarning, match="as it was drawn") as told:
+        encoder(trainer=None).fit([tissue()])
+    assert len(told) == 1
+
+
+def test_the_default_network_is_the_small_one_of_the_configs():
+    path = config_dir() / "neighborhood_network" / "aido_tissue_small.yaml"
+    default, small = (
+        to_config(instantiate({**model, "num_genes": 5}))
+        for model in (NeighborhoodEncoder().model, yaml.safe_load(path.read_text()))
+    )
+    assert default == small
+
+
 def test_a_graph_network_with_shared_columns_and_nearby_centres():
     trained = encoder(
         model=GRAPH,
@@ -179,6 +246,22 @@ def test_a_state_that_does_not_fit():
         encoder().load_state(state | {"config": np.frombuffer(b"{nonsense", dtype=np.uint8)})
 
 
+def test_a_network_of_ones_own_within_another_is_loaded_by_who_trusts_it(tmp_path, monkeypatch):
+    (tmp_path / "mylab_inner_net.py").write_text(
+        "from stgraph.models.aido_tissue import AIDOTissue\n\n\nclass Mine(AIDOTissue):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {**TINY, "_target_": "mylab_inner_net.Mine"}
+    fitted = encoder(model={"_target_": "stgraph.models.center_teller.CenterTeller", "network": own}).fit([tissue()])
+    config = to_config(fitted)
+    loaded = instantiate(config, trusted=["stgraph", "mylab_inner_net"]).load_state(fitted.state())
+    np.testing.assert_array_equal(loaded.transform(tissue()), fitted.transform(tissue()))
+    with pytest.raises(TrustError, match="mylab_inner_net"):
+        instantiate(config, trusted=["stgraph"])
+    with pytest.raises(TrustError, match="mylab_inner_net"):  # what its own config does not name is not run
+        encoder().load_state(fitted.state())
+
+
 def test_a_state_does_not_run_the_code_of_strangers():
     config = b'{"_target_": "http.server.HTTPServer", "num_genes": 20}'
     with pytest.raises(TrustError, match="http"):
@@ -190,7 +273,7 @@ def test_published_weights(tmp_path):
     GeneList(names).write(tmp_path / "genes.tsv.gz")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = AIDOTissue(20, hidden_channels=16, num_layers=2, ffn_channels=24, num_bins=8).eval()
+        network = AIDOTissue(20, hidden_channels=16, num_layers=1, ffn_channels=16, num_bins=8).eval()
     save_aido_tissue(network, tmp_path / "weights")
     given = {"gene_list": str(tmp_path / "genes.tsv.gz"), "weights": str(tmp_path / "weights"), "trainer": None}
     fitted = encoder(**given).fit([tissue()])  # no warning: it was trained, elsewhere
