@@ -30,7 +30,9 @@ of their groups, as in encoder=rank_cells, or value_cells, or log_pca.
 
 trainer.lr, .batch_size, .accumulate, .precision, .accelerator, ...: of all
 stages. stages.NAME.trainer.lr, stages.NAME.epochs, ...: of one stage.
-stages.NAME=null leaves a stage out.
+stages.NAME=null leaves a stage out. Published weights need none, as in
+experiment=aido_tissue stages.neighborhoods=null encoder.weights=FILE
+encoder.gene_list=TABLE.
 
 An experiment may set any of these for a stage of its own: there trainer.KEY
 changes nothing, and stages.NAME.trainer.KEY does. Where a stage counts

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from stgraph._config import config_dir
 from stgraph._files import atomic_path
+from stgraph.cli.long_jobs import number
 from stgraph.cli.run import read_slices
 from stgraph.cli.sweep import SWEEP
 from stgraph.cli.train_progress import stage_progress
@@ -84,7 +85,8 @@ def run_train(config: Mapping[str, Any], *, console: Console | None = None) -> P
     with alone:
         if first_process() and not (out / SETTINGS).is_file():
             _write_settings(out, config)
-        _say(console, f"{len(files)} files, {sum(adata.n_obs for adata in slices):,} cells; results go to {out}")
+        cells = sum(adata.n_obs for adata in slices)
+        _say(console, f"{number(len(files), 'file')}, {cells:,} cells; results go to {out}")
         with stage_progress(console) as watch:
             result = pretrain(
                 slices,

@@ -61,8 +61,8 @@ def to_microns(adata: AnnData, name: str, um_per_unit: float | None = None) -> N
         record[_keys.UNIT] = "unknown"
         warnings.warn(
             f"{name}: the unit of the coordinates is unknown, so they are used as they are and distances count "
-            "in multiples of the typical spacing of its cells; give --um-per-unit (data.um_per_unit= of stgraph train, um_per_unit= in Python) for "
-            "microns.",
+            "in multiples of the typical spacing of its cells; for microns give --um-per-unit (data.um_per_unit= of "
+            "stgraph train, um_per_unit= in Python).",
             StgraphWarning,
             stacklevel=2,
         )

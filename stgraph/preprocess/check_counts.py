@@ -119,7 +119,8 @@ def _scaled_and_rounded(counts: sp.csr_matrix) -> str:
     divisor = int(np.gcd.reduce(np.unique(counts.data).astype(np.int64)))
     if divisor > 1 and counts.count_nonzero() >= _ENOUGH_VALUES:
         return f"are all multiples of {divisor}, so that they were scaled"
-    rows = counts.copy() if counts.has_canonical_format else counts.tocsr(copy=True)
+    rows = counts.copy()
+    rows.sum_duplicates()
     rows.eliminate_zeros()
     expressed = np.diff(rows.indptr)
     rows, expressed = rows[expressed >= _ENOUGH_GENES], expressed[expressed >= _ENOUGH_GENES]

@@ -186,6 +186,9 @@ class NeighborhoodEncoder:
     def fit(self, slices: Sequence[AnnData]) -> Self:
         """Make or read the gene list, draw the network, and train it. Labels are never looked at.
 
+        What became of the genes of each slice is logged; without a trainer, when the slice is first read. If it fails,
+        an encoder stays as it was.
+
         Parameters
         ----------
         slices
@@ -207,7 +210,8 @@ class NeighborhoodEncoder:
         Warns
         -----
         StgraphWarning
-            If there is no trainer, so that the network has learnt nothing.
+            If there is no trainer, so that the network has learnt nothing; if genes with counts are not in the list, or
+            were guessed or summed; or if most batches have fewer than ``max_cells`` centres.
         """
         if not slices:
             raise InputError("NeighborhoodEncoder needs slices to learn from.")

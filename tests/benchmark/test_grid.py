@@ -63,7 +63,8 @@ def test_tasks_without_labels_and_splits_without_slices(folder):
     units, notes = grid.units(study, study.load(folder))
     assert {(unit.task, unit.split) for unit in units} == {("density", "blocks")}
     assert notes == [
-        "made: region does not run, for its slices have no labels 'domain': name their column as in labels: {domain: COLUMN}",
+        "made: region does not run, for its slices have no labels 'domain': name their column as in labels: "
+        "{domain: COLUMN}",
         "made: density does not run with split 'slice', for it has one slice",
     ]
 

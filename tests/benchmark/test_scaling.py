@@ -161,3 +161,22 @@ def test_what_a_study_is_read_with(folder, monkeypatch):
     assert seen["a.h5ad"]["layer"] == "raw"
     Study("made", ["a.h5ad"], um_per_unit=3.0).load(folder)
     assert seen["a.h5ad"]["um_per_unit"] == 3.0
+
+
+def test_costs_are_summed_over_what_was_done_and_not_over_who_used_it():
+    table = planted()
+    two = pd.concat([table, table.assign(task="cell_type", key=table["key"] + ",b")])  # one training, two tasks
+    points = scaling(two, ["k"])
+    assert points["train_seconds_total"].tolist() == [9.0] * 4  # of three seeds
+    assert points["describe_seconds_total"].tolist() == [1.5] * 4
+
+
+def test_what_is_beside_is_no_point_though_it_has_a_method(tmp_path):
+    swept = planted().assign(method="mean")
+    pca = planted(ks=(8,)).assign(model="pca", k=np.nan, method="pca")
+    write_scaling(pd.concat([swept, pca]), ["method", "k"], tmp_path, against="k", beside=["pca"])
+    svg = (tmp_path / "metric_k.svg").read_text()
+    assert "<!-- pca -->" in svg
+    assert "<!-- mean -->" not in svg  # one method only: no legend is needed
+    assert "<!-- neighbours k -->" in svg
+    assert "<!-- macro_f1 -->" in svg

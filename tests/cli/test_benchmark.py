@@ -57,3 +57,35 @@ def test_no_data(tmp_path):
     assert "does not exist" in str(done.exception)
     done = call("--data", tmp_path, "--out", tmp_path / "out", "--models", "pca", "--tasks", "region")
     assert "holds no .h5ad" in str(done.exception)
+
+
+def test_niches_are_called_niches(data, tmp_path):
+    given = (
+        "--data",
+        data,
+        "--models",
+        "majority",
+        "--tasks",
+        "niche",
+        "--splits",
+        "random",
+        "--out",
+        tmp_path / "out",
+    )
+    done = call(*given)
+    assert "no labels 'stgraph_niche': name their column as in labels: {niche: COLUMN}" in str(done.exception)
+    assert isinstance(done.exception, stgraph.InputError)
+    assert not (tmp_path / "out").exists()
+    done = call(*given, "--label", "niche=domain")
+    assert done.exit_code == 0, done.output
+    assert set(pd.read_csv(tmp_path / "out" / "table.csv")["task"]) == {"niche"}
+
+
+def test_how_far_it_is_stands_in_the_log(data, tmp_path):
+    given = ("--data", data, "--tasks", "region", "--splits", "random", "--out", tmp_path / "out")
+    done = call(*given, "--models", "majority,pca", "--seeds", "2")
+    lines = [line for line in done.output.splitlines() if line.startswith("benchmark: ")]
+    assert len(lines) == 5
+    assert lines[0] == "benchmark: 0 of 4 done"
+    assert lines[1].startswith("benchmark: 1 of 4 done, about ")
+    assert lines[-1] == "benchmark: 4 of 4 done"

@@ -63,3 +63,16 @@ def test_a_failure_leaves_hydra_usable():
 def test_every_config_is_yaml_of_known_groups():
     top = yaml.safe_load((config_dir() / "fit.yaml").read_text())
     assert {group for entry in top["defaults"] if isinstance(entry, dict) for group in entry} == set(GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("trainer.max_stepz", "trainer.max_steps"),
+        ("random_sate", "random_state"),
+        ("stages.neighborhoods.epoch", "stages.neighborhoods.epochs"),
+    ],
+)
+def test_a_misspelt_key_is_told_what_was_meant(key, meant):
+    with pytest.raises(InputError, match=f"no setting '{key}', did you mean '{meant}'\\? .*--show prints them"):
+        compose_config("train", ["experiment=aido_tissue", f"{key}=4"], option="")

@@ -8,6 +8,8 @@ from stgraph.benchmark.choices import chosen
 from stgraph.benchmark.run import seeded
 from stgraph.cli.compose import compose_config
 from stgraph.models.aido_tissue import AIDOTissue
+from stgraph.models.aido_tissue_release import save_aido_tissue
+from stgraph.preprocess.gene_list import GeneList
 
 QUICK = [
     "trainer.max_steps=2",
@@ -84,3 +86,27 @@ def test_the_release_settings_of_fine_tuning():
     assert (tuned.encoder.max_cells, tuned.encoder.max_tokens, tuned.encoder.neighbors.n_neighbors) == (256, None, 10)
     assert (tuned.warmup, tuned.encoder.batching.pool_batches) == (0.01, 8)
     assert (config_dir() / "learned" / "aido_tissue_finetuned.yaml").is_file()
+
+
+def test_published_weights_need_no_training(cli, files, tmp_path):
+    adata = anndata.read_h5ad(files[0])
+    GeneList(tuple(adata.var_names)).write(tmp_path / "genes.tsv.gz")
+    sizes = {"hidden_channels": 16, "num_layers": 1, "heads": 2, "ffn_channels": 16, "num_bins": 10}
+    network = AIDOTissue(adata.n_vars, **sizes)
+    save_aido_tissue(network, tmp_path / "published")
+    command = ["train", "experiment=aido_tissue", f"data.files=[{files[0]}]", "out=run", "encoder.max_cells=8"]
+    command += ["encoder.neighbors.n_neighbors=3", "stages.neighborhoods=null"]
+    bare = cli(*command)
+    assert bare.code == 2
+    assert "encoder.weights=FILE encoder.gene_list=TABLE" in bare.err
+    published = [
+        "encoder.weights=published",
+        "encoder.gene_list=genes.tsv.gz",
+        *(f"encoder.model.{name}={size}" for name, size in sizes.items()),
+    ]
+    done = cli(*command, *published)
+    assert done.code == 0, done.err
+    here = anndata.read_h5ad(tmp_path / "run" / "first.h5ad").obsm["X_stgraph"]
+    assert here.shape == (200, 16)
+    assert cli("embed", files[0], "--model", "run", "--out", "first.h5ad").code == 0
+    np.testing.assert_allclose(anndata.read_h5ad(tmp_path / "first.h5ad").obsm["X_stgraph"], here, atol=1e-5)

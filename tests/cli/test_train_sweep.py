@@ -167,7 +167,7 @@ def test_slices_without_labels_are_told_what_to_say(refused, tmp_path):
 def test_a_folder_of_others_is_left_alone(refused, files, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
-    assert "holds something else" in refused("train", "-m", *JUDGED, "k=5,8", data_files(files[:1]))
+    assert "'out' holds something else, and" in refused("train", "-m", *JUDGED, "k=5,8", data_files(files[:1]))
 
 
 def test_several_processes_of_torchrun_are_refused(refused, monkeypatch):
@@ -188,7 +188,7 @@ def test_interrupted_it_goes_on(cli, files, tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "_run_unit", run_unit)
     stopped = cli(*command)
     assert stopped.code == 130
-    assert "what is done stays; run the same command again to go on" in stopped.err
+    assert "judging: 1 of 3 done\ninterrupted: what is done stays; run the same command again" in stopped.err
     [first] = units(tmp_path / "out").items()
     ran.append("not to be interrupted again")
     assert cli(*command).code == 0
@@ -272,11 +272,13 @@ def test_points_that_do_not_differ_are_one(files):
         "method=neighbor_mean,k=8",
     }
     assert judged.grid.axes["method=neighbor_mean,k=4"] == {
-        **{"method": "neighbor_mean", "size": None, "k": 4},
+        "method": "neighbor_mean",
+        "size": None,
+        "k": 4,
         "max_steps": None,
     }
     assert len(judged.points) == 6
-    assert judged.grid.axes["method=se2_knn,size=large,k=8"]["max_steps"] == 200
+    assert judged.grid.axes["method=se2_knn,size=large,k=8"]["max_steps"] == judged.settings["trainer"]["max_steps"]
     assert judged.grid.axes["pca"] == {"method": "pca"}
     assert judged.grid.seeds == (3, 4)
     net = judged.grid.models["method=se2_knn,size=large,k=8"]
@@ -300,7 +302,8 @@ def test_all_methods_build(experiment, methods, size, files):
     assert all(judged.grid.axes[name]["k"] == 8 for name in judged.points)
     assert judged.grid.seeds == (0, 1, 2)
     if experiment == "neighbor_scaling":  # as many centres a step, whatever k is
-        assert {(model["max_cells"], model["max_tokens"]) for model in judged.grid.models.values()} == {(32, None)}
+        found = [judged.grid.models[name] for name in judged.points]
+        assert {(model["max_cells"], model["max_tokens"]) for model in found} == {(32, None)}
 
 
 @pytest.mark.parametrize("size", ["small", "3m", "60m"])
@@ -317,6 +320,8 @@ def test_what_would_run_is_shown(cli, files, tmp_path):
     assert content["axes"]["k"] == ["5", "banana"] or content["axes"]["k"] == [5, "banana"]
     assert content["points"] == ["method=neighbor_mean,size=small,k=5"]
     assert list(content["cannot be built"]) == ["method=neighbor_mean,size=small,k=banana"]
+    assert content["settings of the first point"]["k"] == 5
+    assert "sweep" not in content["settings of the first point"]  # the axes say what is varied
     content = yaml.safe_load(cli("train", "--multirun", "--show", "experiment=stofm", "random_state=0,1", "out=o").out)
     assert content["points"] == ["random_state=0", "random_state=1"]
     assert list(tmp_path.iterdir()) == []
@@ -355,3 +360,20 @@ def test_folders_have_names_a_file_system_takes():
     assert len(set(named.values())) == 5
     assert named["e=ok"] == "e=ok"
     assert all(re.fullmatch(r"[\w.,=+-]{1,120}", folder) for folder in named.values())
+
+
+def test_a_point_that_would_fail_when_it_trains_is_no_point(files):
+    settings = ["experiment=neighbor_scaling_se2", data_files(files[:1]), "out=o", "k=0,4", "size=small"]
+    judged = read_judged(read_sweep("train", [*settings, "method=se2_knn", "random_state=0"]))
+    assert judged.points == ("method=se2_knn,size=small,k=4",)
+    assert "n_neighbors" in judged.failed["method=se2_knn,size=small,k=0"]
+
+
+def test_a_run_and_a_sweep_are_told_apart(refused, files, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "settings.yaml").touch()
+    said = refused("train", "-m", *JUDGED, "k=5,8", data_files(files[:1]))
+    assert "holds one run of stgraph train, and the results of a sweep of stgraph train (-m) do not go there" in said
+    (tmp_path / "out" / "settings.yaml").rename(tmp_path / "out" / "sweep.yaml")
+    said = refused("train", *RECIPE, data_files(files[:1]), "out=out")
+    assert "holds a sweep of stgraph train (-m), and the results of one run of stgraph train do not go there" in said

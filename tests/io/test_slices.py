@@ -79,3 +79,13 @@ def test_a_name_that_cannot_be_a_file(name):
 def test_no_slice():
     with pytest.raises(InputError, match="No slice"):
         split_slices([])
+
+
+def test_two_slices_of_one_name_are_told_by_file():
+    two = [cells(slice_id="p"), cells(slice_id="p")]
+    with pytest.raises(InputError, match=r"of 'x/p.h5ad' and 'y/p.h5ad': rename one, or set obs\['slice_id'\] apart"):
+        split_slices(two, files=["x/p.h5ad", "y/p.h5ad"])
+    with pytest.raises(
+        InputError, match=r"of 'a.h5ad' and 'b.h5ad': set obs\['slice_id'\] apart"
+    ):  # renaming is no help
+        split_slices(two, files=["a.h5ad", "b.h5ad"])

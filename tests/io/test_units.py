@@ -51,7 +51,7 @@ def test_scale_of_a_visium_array_bears_what_a_camera_does():
 
 def unknown(adata):
     pos = adata.obsm["spatial"].copy()
-    with pytest.warns(StgraphWarning, match="unit of the coordinates is unknown.*--um-per-unit"):
+    with pytest.warns(StgraphWarning, match="unit of the coordinates is unknown.*--um-per-unit .data.um_per_unit="):
         to_microns(adata, "a")
     np.testing.assert_array_equal(adata.obsm["spatial"], pos)
     record = adata.uns["stgraph"]

@@ -134,3 +134,9 @@ def test_duplicated_names(axis, what):
 def test_nothing_in_it(shape):
     with pytest.raises(InputError, match="there is nothing in it"):
         check_names(slice_of(np.ones(shape)), "a")
+
+
+def test_the_settings_of_stgraph_train_are_named_too():
+    adata = ad.AnnData(np.full((3, 2), 0.5, dtype=np.float32))
+    with pytest.raises(InputError, match="--layer, data.layer= of stgraph train, layer= in Python"):
+        canonical_counts(adata, "a")

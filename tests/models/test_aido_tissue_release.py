@@ -113,9 +113,7 @@ def fine_tuned(folder):
 
 def test_a_checkpoint_of_lightning(folder):
     torch.save(fine_tuned(folder), folder / "last.ckpt")
-    with pytest.warns(
-        StgraphWarning, match=r"the head of a task \(adapter.linear.weight, adapter.linear.b"
-    ):
+    with pytest.warns(StgraphWarning, match=r"the head of a task \(adapter.linear.weight, adapter.linear.b"):
         loaded = load_aido_tissue(folder)
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in encoder(make()).items())
     (folder / "first.ckpt").write_bytes((folder / "last.ckpt").read_bytes())
@@ -129,9 +127,7 @@ def test_a_checkpoint_of_lightning(folder):
 def test_code_in_a_checkpoint_of_lightning_is_not_run(folder, tmp_path):
     payload = {"hyper_parameters": Payload(str(tmp_path / "ran"))}
     torch.save(fine_tuned(folder) | payload, folder / "last.ckpt")
-    with pytest.raises(
-        CheckpointError, match=r"not run\. Of a checkpoint that you trust, save the 'state_dict'"
-    ):
+    with pytest.raises(CheckpointError, match=r"not run\. Of a checkpoint that you trust, save the 'state_dict'"):
         load_aido_tissue(folder)
     assert not (tmp_path / "ran").exists()
 

@@ -81,7 +81,9 @@ def test_single_slices_are_dots_of_their_line(points):
 
 def test_costs(points):
     costs = points[points["panel"] == "region"].assign(
-        train_seconds_per_1000=lambda rows: rows["k"] / 10, describe_seconds_per_1000=np.nan, train_bytes=lambda rows: rows["k"] * 1e6
+        train_seconds_per_1000=lambda rows: rows["k"] / 10,
+        describe_seconds_per_1000=np.nan,
+        train_bytes=lambda rows: rows["k"] * 1e6,
     )
     figure = cost_plot(costs, x="k", lines=["method"])
     assert [ax.get_ylabel() for ax in figure.axes] == ["training, seconds for 1000 cells", "memory of training, MB"]
@@ -104,3 +106,30 @@ def test_nullable_numbers_are_numbers(points):
         "16",
         "64",
     ]
+
+
+def said(figure):
+    return figure._supxlabel.get_text()
+
+
+def test_only_what_is_drawn_is_said(points):
+    points = points.assign(low=points["value"] - 0.01, high=points["value"] + 0.01)
+    assert said(scaling_plot(points, x="k", lines=["method"], note="bars")) == "bars"
+    slices = pd.DataFrame({"panel": "region", "method": ["zeta"], "k": 8, "value": [0.2]})
+    dotted = scaling_plot(points, x="k", lines=["method"], slices=slices, note="bars")
+    assert said(dotted) == "bars; dots: single slices"
+    points.loc[0, ["low", "high"]] = -50.0, 50.0
+    assert said(scaling_plot(points, x="k", lines=["method"], note="bars")) == "bars; cut at the border"
+
+
+def test_lines_across_are_told_apart_without_colour(points):
+    beside = pd.DataFrame({"panel": "region", "model": list("abcd"), "value": 0.3})
+    across = drawn(scaling_plot(points, x="k", lines=["method"], beside=beside).axes[0], width=1)
+    assert len({str(line._unscaled_dash_pattern) for line in across}) == 4
+
+
+def test_four_panels_are_two_and_two_with_their_metric(points):
+    four = pd.concat([points.assign(panel=f"task {i}", metric="macro_f1") for i in range(4)])
+    axes = scaling_plot(four, x="k", lines=["method"]).axes
+    assert axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 2)
+    assert {ax.get_ylabel() for ax in axes} == {"macro_f1"}

@@ -169,7 +169,7 @@ def test_real_counts_pass_whole_thinned_and_cut(data_dir, name):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", [name for name in REAL if "her2st" not in name or "A1" in name])
+@pytest.mark.parametrize("name", [*REAL[1:2], *REAL[3:5], *REAL[-3:]])
 def test_real_counts_are_refused_once_scaled(data_dir, name):
     counts = real(data_dir, name)
     depth = np.asarray(counts.sum(axis=1)).ravel()
@@ -177,15 +177,13 @@ def test_real_counts_are_refused_once_scaled(data_dir, name):
     def to(target):
         return sp.csr_matrix(sp.diags(target / np.maximum(depth, 1)) @ counts)
 
-    made_of = [
+    for made in (
         counts * 1000,
         mapped(counts, lambda data: np.rint(data * 37.5)),
         mapped(to(1e4), np.rint),
         mapped(to(np.median(depth[depth > 0])), np.rint),
         mapped(to(1e4), lambda data: np.rint(np.log2(data + 1))),
-    ]
-    if "visium_breast" not in name:  # of deep spots nearly all become 1 and 2, as of shallow ones
-        made_of.append(mapped(to(1e4), lambda data: np.floor(np.log1p(data))))
-    for made in made_of:
+        mapped(to(1e4), lambda data: np.floor(np.log1p(data))),  # of deeper spots, nearly all 1 and 2, it may pass
+    ):
         with pytest.raises(InputError, match="but raw counts are needed"):
             checked(made)

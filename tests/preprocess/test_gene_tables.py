@@ -41,3 +41,10 @@ def test_bad_tables_are_refused(tmp_path, name, content, message):
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.tsv' cannot be read"):
         read_table(tmp_path / "none.tsv")
+
+
+def test_a_missing_table_is_named_once(tmp_path):
+    with pytest.raises(InputError) as caught:
+        read_table(tmp_path / "nix.tsv")
+    assert str(caught.value).count("nix.tsv") == 1
+    assert "No such file" in str(caught.value)

@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -7,6 +9,7 @@ from anndata import AnnData
 from safetensors.torch import load_file
 
 import stgraph
+from stgraph._config import instantiate
 from stgraph.data.depth_values import BatchDepth, CellDepth
 from stgraph.errors import CheckpointError, InputError, StgraphWarning
 from stgraph.io.read import canonicalize
@@ -107,19 +110,23 @@ def test_as_the_released_code_computes_it(folder, cells):
     assert np.abs(found - meant).max() > 1e-2
 
 
-def test_the_network_of_the_release_can_be_chosen_by_config(folder, cells):
-    encoder = stgraph._config.instantiate(
+@pytest.mark.parametrize("published", [False, True])
+def test_the_network_of_the_release_can_be_chosen_by_config(folder, cells, published):
+    weights = {"weights": str(folder), "gene_list": str(folder / "gene_list.tsv.gz"), "trainer": None}
+    sizes = {"hidden_channels": 16, "num_layers": 1, "heads": 2}
+    encoder = instantiate(
         {
             "_target_": "stgraph.tasks.neighborhood_encoder.NeighborhoodEncoder",
-            "model": {"_target_": "stgraph.models.aido_tissue_reference.AIDOTissueReference", "heads": 2},
+            "model": {"_target_": "stgraph.models.aido_tissue_reference.AIDOTissueReference", **sizes},
             "depth": {"_target_": "stgraph.data.depth_values.BatchDepth"},
-            "weights": str(folder),
-            "gene_list": str(folder / "gene_list.tsv.gz"),
-            "trainer": None,
+            "trainer": {"_target_": "stgraph.training.untrained.Untrained"},
         }
+        | (weights if published else {})
     )
-    with licensed():
-        assert type(encoder.fit([cells]).network) is AIDOTissueReference
+    with licensed() if published else nullcontext():
+        encoder.fit([cells])
+    assert type(encoder.network) is AIDOTissueReference
+    assert encoder.transform(cells).shape == (50, 16)
 
 
 def test_sizes_that_are_not_those_of_the_weights_are_refused(folder, cells):

@@ -28,3 +28,11 @@ def test_said_only_where_it_is_so():
         warn_of_collapse(x, "a: the features")
         warn_of_collapse(100 + x, "a: what all cells have in common harms no head")
         warn_of_collapse(x[:1], "a: one cell")
+
+
+def test_advice_is_of_what_was_trained():
+    x = np.ones((5, 2))
+    with pytest.warns(StgraphWarning, match="Try a smaller lr"):
+        warn_of_collapse(x, "a")
+    with pytest.warns(StgraphWarning, match="Try target=cached for the joint stage, a smaller lr"):
+        warn_of_collapse(x, "a", joint=True)

@@ -12,6 +12,7 @@ from stgraph._config import to_config
 from stgraph.errors import InputError, StgraphWarning
 from stgraph.graph.builders import KNN
 from stgraph.graph.virtual_cells import JointLeiden
+from stgraph.models.cell_features import CellFeatures
 from stgraph.models.stofm_se2 import SToFMSE2
 from stgraph.objectives.masked_cell import MaskedCell
 from stgraph.partition.spatial import CoordinateBisection
@@ -216,6 +217,18 @@ def test_collapse_is_said(two, tmp_path):
     parts = parts_of_a_run() | {"encoder": Alike(), "virtual_cells": None}
     with pytest.warns(StgraphWarning, match="synthetic_0: the features of cells by Alike are alike for all cells"):
         pretrain(two, tmp_path, stages={"spatial": STAGES["spatial"]}, **parts)
+
+
+def test_collapse_is_said_once_where_embeddings_are_the_features(two, tmp_path):
+    class Alike(LogPCA):
+        def transform(self, adata):
+            return np.ones((adata.n_obs, 4), dtype=np.float32)
+
+    parts = parts_of_a_run() | {"encoder": Alike(), "virtual_cells": None, "model": CellFeatures}
+    with pytest.warns(StgraphWarning, match="alike for all cells") as said:
+        pretrain(two, tmp_path, stages={}, **parts)
+    assert len(said) == 2  # one for each slice
+    assert not any("target=cached" in str(each.message) for each in said)
 
 
 def test_bad_arguments(two, tmp_path):
