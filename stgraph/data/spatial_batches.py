@@ -1,13 +1,13 @@
 """Batches of cells that lie together, so that their neighbourhoods overlap."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
 
 from stgraph._compiled import compiled
+from stgraph.data.epoch_batches import EpochBatches
 from stgraph.data.neighborhood_sequences import NeighborhoodSequences
 from stgraph.data.token_budget import check_budget
 from stgraph.errors import InputError
@@ -16,7 +16,7 @@ from stgraph.graph.spatial_order import checked_positions
 from stgraph.partition.space_filling import hilbert_order
 
 
-class SpatialBatches(Sampler[list[int]]):
+class SpatialBatches(EpochBatches):
     """Every cell once in an epoch, in batches of cells of one place or a few.
 
     Neighbours are then mostly centres themselves or shared by several: with 64 neighbours each, 500 centres of one
@@ -52,7 +52,8 @@ class SpatialBatches(Sampler[list[int]]):
     Examples
     --------
     >>> import numpy as np
-    >>> from stgraph.data.neighborhood_sequences import NeighborhoodSequences
+    >>> from stgraph.data.epoch_batches import EpochBatches
+    from stgraph.data.neighborhood_sequences import NeighborhoodSequences
     >>> from stgraph.data.spatial_batches import SpatialBatches
     >>> from stgraph.graph.neighborhoods import neighborhoods
     >>> from stgraph.preprocess.ragged_tokens import RaggedTokens
@@ -73,15 +74,13 @@ class SpatialBatches(Sampler[list[int]]):
         num_places: int = 1,
         random_state: int = 0,
     ) -> None:
+        super().__init__()
         self.cells = cells
         self.pos = [checked_positions(of_slice) for of_slice in pos]
         self.max_tokens = max_tokens
         self.max_cells = max_cells
         self.num_places = num_places
         self.random_state = random_state
-        self.epoch = 0
-        self._first_batch = 0
-        self._of_epoch: tuple[int, list[NDArray[np.int64]]] | None = None
         check_whole(self, "num_places")
         check_whole(self, "random_state", 0)
         check_whole(self, "max_tokens", num_places)
@@ -95,25 +94,6 @@ class SpatialBatches(Sampler[list[int]]):
         if len(cells) == 0:
             raise InputError("SpatialBatches was given no cells, so there is nothing to make batches of.")
         check_budget(cells.lengths, max_tokens // num_places)
-
-    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
-        """Go over this epoch next, once from ``first_batch`` on and then whole."""
-        self.epoch = epoch
-        self._first_batch = first_batch
-
-    def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Cells of each batch of an epoch."""
-        if self._of_epoch is None or self._of_epoch[0] != epoch:
-            self._of_epoch = epoch, self._make(epoch)
-        return self._of_epoch[1]
-
-    def __iter__(self) -> Iterator[list[int]]:
-        first, self._first_batch = self._first_batch, 0
-        yield from (batch.tolist() for batch in self.batches(self.epoch)[first:])
-
-    def __len__(self) -> int:
-        """Batches of the epoch; other epochs may have a few more or fewer."""
-        return len(self.batches(self.epoch))
 
     def _make(self, epoch: int) -> list[NDArray[np.int64]]:
         rng = np.random.default_rng([self.random_state, epoch])

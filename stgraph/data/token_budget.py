@@ -1,14 +1,13 @@
 """The order that cells are trained on: batches of so many tokens, each cell once in an epoch."""
 
 import itertools
-from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
 
 from stgraph._compiled import compiled
+from stgraph.data.epoch_batches import EpochBatches
 from stgraph.data.runs import runs
 from stgraph.errors import InputError
 from stgraph.graph.arguments import check_whole
@@ -33,7 +32,7 @@ class HasLengths(Protocol):
         ...
 
 
-class TokenBudgetSampler(Sampler[list[int]]):
+class TokenBudgetSampler(EpochBatches):
     """Every cell once in an epoch, in batches of bounded size.
 
     The order is a function of ``random_state`` and the epoch alone, so training can go on at any batch of any epoch.
@@ -72,15 +71,13 @@ class TokenBudgetSampler(Sampler[list[int]]):
         pool_batches: int = 1,
         random_state: int = 0,
     ) -> None:
+        super().__init__()
         self.cells = cells
         self.max_tokens = max_tokens
         self.max_cells = max_cells
         self.num_neighbors = num_neighbors
         self.pool_batches = pool_batches
         self.random_state = random_state
-        self.epoch = 0
-        self._first_batch = 0
-        self._of_epoch: tuple[int, list[NDArray[np.int64]]] | None = None
         check_budget(cells.lengths, max_tokens)
         for name, least in (("num_neighbors", 0), ("pool_batches", 1), ("random_state", 0)):
             check_whole(self, name, least)
@@ -90,25 +87,6 @@ class TokenBudgetSampler(Sampler[list[int]]):
             raise InputError("TokenBudgetSampler was given no cells, so there is nothing to make batches of.")
         if num_neighbors and cells.neighbor_lists is None:
             raise InputError("TokenBudgetSampler was asked for neighbours, but the data set was not given any.")
-
-    def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
-        """Go over this epoch next, once from ``first_batch`` on and then whole."""
-        self.epoch = epoch
-        self._first_batch = first_batch
-
-    def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Cells of each batch of an epoch."""
-        if self._of_epoch is None or self._of_epoch[0] != epoch:
-            self._of_epoch = epoch, self._make(epoch)
-        return self._of_epoch[1]
-
-    def __iter__(self) -> Iterator[list[int]]:
-        first, self._first_batch = self._first_batch, 0
-        yield from (batch.tolist() for batch in self.batches(self.epoch)[first:])
-
-    def __len__(self) -> int:
-        """Batches of the epoch; other epochs may have a few more or fewer."""
-        return len(self.batches(self.epoch))
 
     def _make(self, epoch: int) -> list[NDArray[np.int64]]:
         rng = np.random.default_rng([self.random_state, epoch])
