@@ -52,8 +52,7 @@ class SpatialBatches(EpochBatches):
     Examples
     --------
     >>> import numpy as np
-    >>> from stgraph.data.epoch_batches import EpochBatches
-    from stgraph.data.neighborhood_sequences import NeighborhoodSequences
+    >>> from stgraph.data.neighborhood_sequences import NeighborhoodSequences
     >>> from stgraph.data.spatial_batches import SpatialBatches
     >>> from stgraph.graph.neighborhoods import neighborhoods
     >>> from stgraph.preprocess.ragged_tokens import RaggedTokens

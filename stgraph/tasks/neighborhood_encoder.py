@@ -27,6 +27,7 @@ from stgraph.objectives.base import Objective, WeightedSum
 from stgraph.objectives.masked_columns import MaskedColumns
 from stgraph.preprocess.expressed_genes import expressed_genes
 from stgraph.preprocess.gene_list import GeneList
+from stgraph.preprocess.gene_values import slice_name
 from stgraph.preprocess.named_arrays import bytes_to_genes, check_names, genes_to_bytes
 from stgraph.preprocess.orthologs import Orthologs
 from stgraph.tasks.center_batches import CenterBatches, RandomCenters
@@ -267,7 +268,10 @@ class NeighborhoodEncoder:
             alignment = genes.align_slice(adata, orthologs=orthologs, max_unknown=self.max_unknown)
             _LOG.info(alignment.summary())
             expressed = expressed_genes(adata, genes, alignment=alignment)
-            with_neighbors, neighborhoods = self.neighbors(_positions(adata), expressed)
+            try:
+                with_neighbors, neighborhoods = self.neighbors(_positions(adata), expressed)
+            except InputError as error:
+                raise InputError(f"{slice_name(adata)}: {error}") from error
             cells.append(with_neighbors)
             around.append(neighborhoods)
             panels.append(alignment.panel)

@@ -138,5 +138,5 @@ def test_nothing_in_it(shape):
 
 def test_the_settings_of_stgraph_train_are_named_too():
     adata = ad.AnnData(np.full((3, 2), 0.5, dtype=np.float32))
-    with pytest.raises(InputError, match="--layer, data.layer= of stgraph train, layer= in Python"):
+    with pytest.raises(InputError, match=r"--layer, data.layer= of stgraph train, layer= in Python"):
         canonical_counts(adata, "a")
