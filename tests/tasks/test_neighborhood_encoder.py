@@ -300,9 +300,9 @@ def test_values_that_are_no_counts_are_refused():
 
 
 def test_a_slice_of_too_few_cells_says_what_to_do():
-    with pytest.raises(InputError, match=r"synthetic_0: A slice has 3 cells, and 3 neighbours of each need 4 at least"):
+    with pytest.raises(InputError, match=r"^\S.*: A slice has 3 cells, and 3 neighbours of each need 4 at least"):
         encoder().fit([tissue(), tissue(3, name="b")])
-    with pytest.raises(InputError, match=r"synthetic_0: A slice has 3 cells, and 3 neighbours of each need 4 at least"):
+    with pytest.raises(InputError, match=r"^\S.*: A slice has 3 cells, and 3 neighbours of each need 4 at least"):
         drawn().transform(tissue(3))
 
 
