@@ -84,7 +84,10 @@ def is_aido_release(path: str | os.PathLike[str]) -> bool:
     if not any((path / name).is_file() for name in WEIGHTS) and not any(path.glob(CHECKPOINTS)):
         return False
     if (path / CONFIG).is_file():
-        config = read_config(path / CONFIG, layout=_LAYOUT)
+        try:
+            config = read_config(path / CONFIG, layout=_LAYOUT)
+        except CheckpointError:  # whoever reads the folder next says what is wrong
+            return False
         return "format_version" not in config and (config.get("model_type") == _MODEL_TYPE or "bin_num" in config)
     # A model directory of ours that lost its config.json has several files of safetensors
     return len([*path.glob("*.safetensors")]) < 2
