@@ -20,7 +20,7 @@ from torch import Tensor
 from stgraph._files import atomic_dir
 from stgraph.errors import CheckpointError, InputError, StgraphWarning
 from stgraph.models.aido_tissue import AIDOTissue
-from stgraph.models.weight_files import read_config, read_weights
+from stgraph.models.weight_files import misfits, read_config, read_weights
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -171,7 +171,7 @@ def load_aido_tissue(
         raise CheckpointError(f"'{path}' cannot be made a network: {error}") from error
     own = model.state_dict()
     needed = {name: tensor for name, tensor in own.items() if not name.startswith(_OURS)}
-    problems = [*_config_problems(config, sizes), *_misfits(needed, weights)]
+    problems = [*_config_problems(config, sizes), *misfits(needed, weights)]
     if problems:
         raise CheckpointError(f"The weights in '{file}' do not fit: {'; '.join(problems)}.")
     model.load_state_dict({name: tensor for name, tensor in own.items() if name not in needed} | weights)
@@ -291,15 +291,3 @@ def _config_problems(config: Mapping[str, Any], sizes: Mapping[str, int]) -> Ite
     for name, needed in _FIXED.items():
         if config.get(name, needed) != needed:
             yield f"{CONFIG} says {name} {config[name]!r}, but only {needed!r} is published and read"
-
-
-def _misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Iterable[str]:
-    yield from (f"missing '{name}'" for name in own if name not in weights)
-    yield from (f"unknown '{name}'" for name in weights if name not in own)
-    for name in own:
-        if name not in weights:
-            continue
-        if own[name].shape != weights[name].shape:
-            yield f"'{name}' has shape {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
-        elif not weights[name].is_floating_point():
-            yield f"'{name}' is {weights[name].dtype}, not float32 or a half precision"

@@ -17,7 +17,7 @@ from torch import Tensor
 from stgraph._files import atomic_dir
 from stgraph.errors import CheckpointError, InputError
 from stgraph.models.rank_encoder import RankEncoder
-from stgraph.models.weight_files import read_config, read_weights
+from stgraph.models.weight_files import misfits, read_config, read_weights
 from stgraph.nn.bert import Activation
 
 BERT = "cell_bert"
@@ -113,7 +113,7 @@ def load_rank_encoder(folder: str | os.PathLike[str], *, random_state: int = 0) 
     headless = not any(name.startswith(_HEAD) for name in weights)
     ours_alone = (*_OURS, _HEAD) if headless else _OURS
     needed = {name: tensor for name, tensor in own.items() if not name.startswith(ours_alone)}
-    problems += _misfits(needed, weights)
+    problems += misfits(needed, weights)
     if problems:
         raise CheckpointError(f"The cell encoder in '{folder}' does not fit: {'; '.join(problems)}.")
     arguments: dict[str, Any] = {**sizes, "pooling": "class"}
@@ -228,15 +228,3 @@ def _config_problems(config: Mapping[str, Any], sizes: Mapping[str, int]) -> Ite
         yield f"hidden_act {activation!r}, but only {', '.join(get_args(Activation))} are read"
     if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 < eps < 1:
         yield f"layer_norm_eps {eps!r}, which is not a small positive number"
-
-
-def _misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Iterable[str]:
-    yield from (f"missing '{name}'" for name in own if name not in weights)
-    yield from (f"unknown '{name}'" for name in weights if name not in own)
-    for name in own:
-        if name not in weights:
-            continue
-        if own[name].shape != weights[name].shape:
-            yield f"'{name}' has shape {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
-        elif not weights[name].is_floating_point():
-            yield f"'{name}' is {weights[name].dtype}, not float32 or a half precision"

@@ -1,7 +1,7 @@
 """Configs and state dicts in files of others: tensors are read, and no code in them is ever run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +120,24 @@ def _problem(tensor: Tensor) -> str | None:
     if not bool(torch.isfinite(tensor).all()):
         return "holds numbers that are not finite"
     return None
+
+
+def misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Iterable[str]:
+    """What keeps weights from being those of a network: names, shapes, and types that are no floating point.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from stgraph.models.weight_files import misfits
+    >>> list(misfits({"a": torch.ones(2), "b": torch.ones(1)}, {"a": torch.ones(3)}))
+    ["missing 'b'", "'a' has shape (3,), not (2,)"]
+    """
+    yield from (f"missing '{name}'" for name in own if name not in weights)
+    yield from (f"unknown '{name}'" for name in weights if name not in own)
+    for name in own:
+        if name not in weights:
+            continue
+        if own[name].shape != weights[name].shape:
+            yield f"'{name}' has shape {tuple(weights[name].shape)}, not {tuple(own[name].shape)}"
+        elif not weights[name].is_floating_point():
+            yield f"'{name}' is {weights[name].dtype}, not float32 or a half precision"

@@ -1,6 +1,5 @@
 """A network that reads cells with their neighbours as a part of a run: slices to embeddings."""
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,24 +21,22 @@ from stgraph.graph.neighbor_choice import NearestCells, NeighborChoice
 from stgraph.graph.spatial_order import spatial_order
 from stgraph.models.aido_tissue_release import load_aido_tissue
 from stgraph.models.neighborhood_network import NeighborhoodNetwork
-from stgraph.nn.module_config import module_config
 from stgraph.objectives.base import Objective, WeightedSum
 from stgraph.objectives.masked_columns import MaskedColumns
 from stgraph.preprocess.expressed_genes import expressed_genes
 from stgraph.preprocess.gene_list import GeneList
 from stgraph.preprocess.gene_values import slice_name
-from stgraph.preprocess.named_arrays import bytes_to_genes, check_names, genes_to_bytes
 from stgraph.preprocess.orthologs import Orthologs
 from stgraph.tasks.center_batches import CenterBatches, RandomCenters
 from stgraph.tasks.embed_neighborhoods import embed_neighborhoods
+from stgraph.tasks.network_state import network_state, read_network_state
 from stgraph.training.batches import SampledBatches
-from stgraph.training.checkpoint import load_weights
 from stgraph.training.loop import Trainer
 from stgraph.training.untrained import Untrained
 
 _LOG = logging.getLogger(__name__)
 
-_NETWORK, _GENES = "network.", "genes."
+_GENES = "genes."
 """What the arrays of the weights and of the gene list are called by in the state, before their own names."""
 
 _AIDO = "stgraph.models.aido_tissue.AIDOTissue"
@@ -341,15 +338,7 @@ class NeighborhoodEncoder:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Weights, gene list, orthologs and the config of the network, as named arrays."""
-        genes = self._fitted_list()
-        ids = {} if self._orthologs is None else self._orthologs.ids
-        return {
-            "config": np.frombuffer(json.dumps(module_config(self.network)).encode(), dtype=np.uint8).copy(),
-            "orthologs": genes_to_bytes([name for pair in ids.items() for name in pair]),
-            **{_GENES + name: array for name, array in genes.state().items()},
-            # Copies, for the network may be trained on.
-            **{_NETWORK + name: tensor.cpu().numpy().copy() for name, tensor in self.network.state_dict().items()},
-        }
+        return network_state(self.network, self._orthologs, self._fitted_list().state(), _GENES)
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> Self:
         """Take over what `state` gave; no file is looked for.
@@ -363,20 +352,11 @@ class NeighborhoodEncoder:
         TrustError
             If a part of the network is of a package that neither is stgraph nor has a class in ``model``.
         """
-        own = {name for name in state if not name.startswith((_NETWORK, _GENES))}
-        check_names(self, dict.fromkeys(own, np.empty(0)), {"config", "orthologs"})
-        name = type(self).__name__
-        try:
-            config = dict(json.loads(state["config"].tobytes()))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"The state of {name} does not say how its network is built ({error}).") from error
-        genes = GeneList.load_state(_below(state, _GENES))
-        names = bytes_to_genes(state["orthologs"]) if len(state["orthologs"]) else []
-        orthologs = Orthologs(dict(zip(names[::2], names[1::2], strict=True))) if names else None
-        network = self._drawn(config, trusted=("stgraph", *_packages(self.model)))
-        weights = {key: torch.from_numpy(np.ascontiguousarray(w)) for key, w in _below(state, _NETWORK).items()}
-        load_weights(network, weights, name=name)
-        self._take(network, genes, orthologs)
+        trusted = ("stgraph", *_packages(self.model))
+        network, orthologs, genes = read_network_state(
+            self, state, _GENES, lambda config: self._drawn(config, trusted=trusted)
+        )
+        self._take(network, GeneList.load_state(genes), orthologs)
         return self
 
     def _begin(self, genes: GeneList) -> NeighborhoodNetwork:
@@ -434,7 +414,3 @@ def _packages(config: Any) -> Iterator[str]:
 
 def _positions(adata: AnnData) -> NDArray[np.float64]:
     return np.asarray(adata.obsm[_keys.SPATIAL], dtype=np.float64)
-
-
-def _below(state: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}

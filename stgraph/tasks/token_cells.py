@@ -1,6 +1,5 @@
 """What encoders of cells by their gene tokens share: a tokenizer, a network, and how both are kept."""
 
-import json
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
@@ -14,17 +13,16 @@ from stgraph._config import TARGET, instantiate
 from stgraph.errors import InputError
 from stgraph.graph.arguments import check_whole
 from stgraph.models.cell_network import CellNetwork
-from stgraph.nn.module_config import module_config
 from stgraph.preprocess.gene_medians import gene_medians
 from stgraph.preprocess.gene_vocabulary import GeneVocabulary
-from stgraph.preprocess.named_arrays import bytes_to_genes, check_names, genes_to_bytes
 from stgraph.preprocess.orthologs import Orthologs
 from stgraph.preprocess.ragged_tokens import RaggedTokens
 from stgraph.preprocess.rank_values import RankValueTokenizer
 from stgraph.tasks.embed_cells import embed_cells
-from stgraph.training.checkpoint import load_checkpoint, load_weights
+from stgraph.tasks.network_state import network_state, read_network_state
+from stgraph.training.checkpoint import load_checkpoint
 
-_NETWORK, _VOCABULARY = "network.", "vocabulary."
+_VOCABULARY = "vocabulary."
 """What the arrays of the weights and of the vocabulary are called by in the state, before their own names."""
 
 
@@ -98,14 +96,7 @@ class TokenCells(ABC):
     def state(self) -> dict[str, NDArray[Any]]:
         """Weights, vocabulary, orthologs and the config of the network, as named arrays."""
         self._check_fitted()
-        ids = {} if self._orthologs is None else self._orthologs.ids
-        return {
-            "config": np.frombuffer(json.dumps(module_config(self.network)).encode(), dtype=np.uint8).copy(),
-            "orthologs": genes_to_bytes([name for pair in ids.items() for name in pair]),
-            **{_VOCABULARY + name: array for name, array in self.tokenizer.vocabulary.state().items()},
-            # Copies, for the network may be trained on.
-            **{_NETWORK + name: tensor.cpu().numpy().copy() for name, tensor in self.network.state_dict().items()},
-        }
+        return network_state(self.network, self._orthologs, self.tokenizer.vocabulary.state(), _VOCABULARY)
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> Self:
         """Take over what `state` gave; no file is looked for.
@@ -117,20 +108,8 @@ class TokenCells(ABC):
         CheckpointError
             If weights are missing or do not fit.
         """
-        own = {name for name in state if not name.startswith((_NETWORK, _VOCABULARY))}
-        check_names(self, dict.fromkeys(own, np.empty(0)), {"config", "orthologs"})
-        name = type(self).__name__
-        try:
-            config = dict(json.loads(state["config"].tobytes()))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"The state of {name} does not say how its network is built ({error}).") from error
-        vocabulary = GeneVocabulary.load_state(_below(state, _VOCABULARY))
-        names = bytes_to_genes(state["orthologs"]) if len(state["orthologs"]) else []
-        orthologs = Orthologs(dict(zip(names[::2], names[1::2], strict=True))) if names else None
-        network = self._network(config)
-        weights = {key: torch.from_numpy(np.ascontiguousarray(w)) for key, w in _below(state, _NETWORK).items()}
-        load_weights(network, weights, name=name)
-        self._take(network, vocabulary, orthologs)
+        network, orthologs, vocabulary = read_network_state(self, state, _VOCABULARY, self._network)
+        self._take(network, GeneVocabulary.load_state(vocabulary), orthologs)
         return self
 
     def _begin_with(self, folder: str) -> None:
@@ -191,7 +170,3 @@ class TokenCells(ABC):
     def _check_fitted(self) -> None:
         if not self.genes:
             raise InputError("The cell encoder was not fitted: call fit(slices) first.")
-
-
-def _below(state: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
