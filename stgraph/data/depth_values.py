@@ -53,7 +53,24 @@ class DepthValues(Protocol):
 
 
 @dataclass(frozen=True)
-class CellDepth:
+class _Depth:
+    """The settings that both have."""
+
+    target: float = 10_000.0
+    clip: float = 20.0
+    depth_tokens: bool = True
+    floor: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_positive(self, "target")
+        check_positive(self, "clip")
+        floor = self.floor
+        if isinstance(floor, bool) or not isinstance(floor, int | float) or not (math.isfinite(floor) and floor >= 0):
+            raise InputError(f"{type(self).__name__} needs a floor of 0 or more, not {floor!r}.")
+
+
+@dataclass(frozen=True)
+class CellDepth(_Depth):
     """``log1p`` of the share a gene has of the counts of its cell, times ``target``; in float32.
 
     What AIDO.Tissue [1]_ means, and AIDO.Cell does: the value of a cell depends on nothing but the cell.
@@ -85,14 +102,6 @@ class CellDepth:
     ([25.0, 75.0, 100.0], [0.6, 0.85])
     """
 
-    target: float = 10_000.0
-    clip: float = 20.0
-    depth_tokens: bool = True
-    floor: float = 5.0
-
-    def __post_init__(self) -> None:
-        _check(self)
-
     @property
     def of_cell(self) -> bool:
         """Cells can be shared between neighbourhoods."""
@@ -107,7 +116,7 @@ class CellDepth:
 
 
 @dataclass(frozen=True)
-class BatchDepth:
+class BatchDepth(_Depth):
     """What the released code of AIDO.Tissue does: for its weights, and to show what it costs.
 
     Counts are rounded to bfloat16, and divided by the sum of **all** cells that stand in the same slot of the
@@ -129,14 +138,6 @@ class BatchDepth:
     ([3.265625, 4.34375, 4.625], [5.0, 5.0, 5.0])
     """
 
-    target: float = 10_000.0
-    clip: float = 20.0
-    depth_tokens: bool = True
-    floor: float = 5.0
-
-    def __post_init__(self) -> None:
-        _check(self)
-
     @property
     def of_cell(self) -> bool:
         """A cell has other values in another slot."""
@@ -156,11 +157,3 @@ class BatchDepth:
 
 def _log10(total: Tensor, floor: float) -> Tensor:
     return torch.log10(total).clamp(min=floor)
-
-
-def _check(depth: CellDepth | BatchDepth) -> None:
-    check_positive(depth, "target")
-    check_positive(depth, "clip")
-    floor = depth.floor
-    if isinstance(floor, bool) or not isinstance(floor, int | float) or not (math.isfinite(floor) and floor >= 0):
-        raise InputError(f"{type(depth).__name__} needs a floor of 0 or more, not {floor!r}.")
